@@ -1,0 +1,137 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""What a guest says of its own health, made into a bounded flow of changes."""
+
+import dataclasses
+import math
+from typing import Optional, Sequence
+
+from nova_vmhealth.core.protocol import AuditReport
+from nova_vmhealth.core.vocabulary import Health
+
+# A guest chooses the names of its audits, and each can become a condition
+# with its notifications: more than these are ignored.
+MAX_AUDITS = 16
+# A guest that toggles is told of once a second and audit, with the last state.
+MIN_CHANGE_S = 1.0
+
+# The subject of the guest's health as a whole.
+OVERALL = ''
+
+_RANK = {Health.HEALTHY: 0, Health.DEGRADED: 1, Health.UNHEALTHY: 2}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HealthChanged:
+    """The guest says another health than was told last.
+
+    :ivar audit: the audit's name, empty for the guest as a whole
+    :ivar message: the audit's own words, cleaned
+    """
+
+    audit: str
+    health: Health
+    message: str
+
+
+class _Subject:
+    __slots__ = ('told', 'health', 'message', 'free_at')
+
+    def __init__(self) -> None:
+        self.told: Optional[Health] = None
+        self.health = Health.HEALTHY
+        self.message = ''
+        self.free_at = float('-inf')
+
+
+class AuditBoard:
+    """The latest word of every audit, and which of them was told.
+
+    The first word on a subject is told even if it is healthy: a condition of
+    an earlier run of the host may still be open.
+    """
+
+    def __init__(self) -> None:
+        self._subjects: dict[str, _Subject] = {}
+        self._next_at = math.inf
+        self.ignored = 0
+
+    def take(self, health: Optional[Health], audits: Sequence[AuditReport],
+             now: float) -> list[HealthChanged]:
+        """Take in what a message says.
+
+        The guest's health as a whole is told only where no audit explains it;
+        healthy as a whole makes audits healthy that are not mentioned.
+
+        :param health: of the guest as a whole, None when not said
+        :param audits: what is said of single audits
+        :param now: monotonic time, seconds
+        :returns: what is to be told now
+        """
+        changes: list[HealthChanged] = []
+        for audit in audits:
+            self._note(audit.name, audit.health, audit.message, now, changes)
+        if health is Health.HEALTHY:
+            mentioned = {audit.name for audit in audits}
+            for name in self._subjects.keys() - mentioned:
+                self._note(name, Health.HEALTHY, '', now, changes)
+        if health is not None:
+            explained = health is Health.HEALTHY or any(
+                _RANK[subject.health] >= _RANK[health]
+                for name, subject in self._subjects.items()
+                if name != OVERALL)
+            self._note(OVERALL, Health.HEALTHY if explained else health, '',
+                       now, changes)
+        return changes
+
+    def flush(self, now: float) -> list[HealthChanged]:
+        """Tell what had to wait, if its time has come.
+
+        :param now: monotonic time, seconds
+        """
+        changes: list[HealthChanged] = []
+        if self._next_at <= now:
+            self._next_at = math.inf
+            for name, subject in self._subjects.items():
+                self._tell(name, subject, now, changes)
+        return changes
+
+    def next_deadline(self) -> float:
+        """Return when :meth:`flush` has something to do; inf is never."""
+        return self._next_at
+
+    def _note(self, name: str, health: Health, message: str, now: float,
+              changes: list[HealthChanged]) -> None:
+        subject = self._subjects.get(name)
+        if subject is None:
+            # One more than the audits: the guest as a whole has its place.
+            if name != OVERALL and (len(self._subjects.keys() - {OVERALL})
+                                    >= MAX_AUDITS):
+                self.ignored += 1
+                return
+            subject = self._subjects[name] = _Subject()
+        subject.health = health
+        subject.message = message
+        self._tell(name, subject, now, changes)
+
+    def _tell(self, name: str, subject: _Subject, now: float,
+              changes: list[HealthChanged]) -> None:
+        if subject.health is subject.told:
+            return
+        if now < subject.free_at:
+            self._next_at = min(self._next_at, subject.free_at)
+            return
+        subject.told = subject.health
+        subject.free_at = now + MIN_CHANGE_S
+        changes.append(HealthChanged(name, subject.health, subject.message))

@@ -1,0 +1,83 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""One cause on one subject of one instance, as the ledger keeps it.
+
+An entry is held, then active, then gone. It is held while a planned operation
+may explain it, and for the rest of the update interval after its last raise,
+so that a guest that flaps cannot raise more often than that. A held entry
+that ends is never told.
+"""
+
+import dataclasses
+import enum
+import math
+from typing import Mapping
+
+from nova_vmhealth.core.transitions import When
+from nova_vmhealth.core.vocabulary import Cause
+from nova_vmhealth.core.vocabulary import Condition
+from nova_vmhealth.core.vocabulary import Observation
+from nova_vmhealth.core.vocabulary import SEVERITY
+
+
+class Phase(enum.Enum):
+    HELD = 'held'        # observed, not told
+    ACTIVE = 'active'    # raised
+    GONE = 'gone'        # cleared; kept to know when it was raised last
+
+
+@dataclasses.dataclass(slots=True)
+class Entry:
+    """One cause and subject of one instance.
+
+    Times ending in ``_now`` are on the caller's monotonic clock, the others
+    on the wall clock; both in seconds.
+    """
+
+    cause: Cause
+    subject: str
+    since: float
+    occurred_at: float
+    detected_at: float
+    seen_now: float
+    details: Mapping[str, str]
+    raised_now: float = -math.inf
+    told_now: float = -math.inf
+    phase: Phase = Phase.HELD
+    count: int = 1
+    update_pending: bool = False
+    paused: bool = False
+    resumed: bool = False
+
+    @property
+    def key(self) -> tuple[Cause, str]:
+        return self.cause, self.subject
+
+    @property
+    def condition(self) -> Condition:
+        return Condition(self.cause, self.subject, SEVERITY[self.cause],
+                         self.since, self.count)
+
+    def note(self, obs: Observation) -> None:
+        """Take over what the latest observation says."""
+        self.details = obs.details
+        # Errors that were under way when the guest was paused may still
+        # come in as merely reported: paused stays true until it is resumed.
+        self.paused |= obs.details.get('action') == 'pause'
+        self.resumed = False
+
+    def matches(self, when: When) -> bool:
+        return (when is When.ALWAYS
+                or when is When.IF_IT_PAUSED and self.paused
+                or when is When.IF_RESUMED_SINCE and self.resumed)

@@ -1,0 +1,67 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""What a heartbeat session tells its caller."""
+
+import dataclasses
+from typing import Union
+
+from nova_vmhealth.core.audits import HealthChanged
+from nova_vmhealth.core.session_table import Guest
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Established:
+    """The guest beats; ``previous`` says what is over with that."""
+
+    previous: Guest
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lost:
+    """The guest did not answer for the allowed number of challenges.
+
+    :ivar misses: how many in a row
+    :ivar first_missed_at: when the first of them was sent, monotonic seconds
+    :ivar silent_s: seconds since the last valid answer, or since there was
+        a channel when there was no answer in this session
+    """
+
+    misses: int
+    first_missed_at: float
+    silent_s: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NotEstablished:
+    """The boot deadline passed without a valid answer."""
+
+    deadline_s: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AgentExited:
+    """The guest's agent stopped on purpose, in its own words."""
+
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Complaint:
+    """The guest misbehaves; said once per session."""
+
+    reason: str
+
+
+Outcome = Union[Established, Lost, NotEstablished, AgentExited, HealthChanged,
+                Complaint]

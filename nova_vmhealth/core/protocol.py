@@ -1,0 +1,328 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The heartbeat protocol, version 1: framing, messages and their limits.
+
+One JSON object a line, UTF-8, ended by a newline. What a guest sends is
+hostile until :func:`parse_line` has made a message of it.
+"""
+
+import dataclasses
+import json
+from typing import Any, Optional, Union
+
+from nova_vmhealth.core.vocabulary import Health
+from nova_vmhealth import exception
+
+CHANNEL_NAME = 'org.openstack.vmhealth.0'
+VERSION = 1
+
+# Longest lines, without the newline. Part of the protocol: an agent sizes its
+# buffer by the host's, and 4 KiB hold the audits of a guest with messages.
+MAX_GUEST_LINE = 4096
+MAX_HOST_LINE = 1024
+
+# Text from a guest ends up in notifications and logs of other people.
+MAX_NAME = 64
+MAX_MESSAGE = 256
+# The host's own nonces have 32 characters.
+MAX_NONCE = 64
+# Host sequences are far below; a larger number is never one of ours.
+_MAX_SEQUENCE = 2 ** 63
+# Digits of an integer that are worth converting: those of 2 ** 63.
+_MAX_DIGITS = 19
+
+_HEALTHS = {h.value: h for h in Health if h is not Health.UNKNOWN}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What a guest says of one of its audits."""
+
+    name: str
+    health: Health
+    message: str = ''
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Init:
+    """An agent has started and introduces itself."""
+
+    agent: str = ''
+    boot_id: str = ''
+    audits: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChallengeResponse:
+    """The answer to a challenge, perhaps with the guest's health."""
+
+    sequence: int
+    nonce: str
+    health: Optional[Health] = None
+    audits: tuple[AuditReport, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """The guest's health, unasked."""
+
+    health: Optional[Health] = None
+    audits: tuple[AuditReport, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Exit:
+    """The agent stops on purpose."""
+
+    reason: str = ''
+
+
+Message = Union[Init, ChallengeResponse, Report, Exit]
+
+
+class Framer:
+    """Cuts a stream of bytes into lines; holds at most one line's worth.
+
+    A line that is too long comes out once, cut to one byte more than the
+    limit so that :func:`parse_line` refuses it, as soon as it is too long;
+    the rest of it is thrown away up to the next newline.
+
+    :param limit: longest line, bytes without the newline
+    """
+
+    def __init__(self, limit: int = MAX_GUEST_LINE) -> None:
+        self._limit = limit
+        self._partial = b''
+        self._skipping = False
+
+    def feed(self, data: bytes, most: int) -> tuple[list[bytes], bool]:
+        """Take in bytes, however they were split.
+
+        :param data: what was read
+        :param most: look at this many lines, empty ones included; the
+            complete ones beyond are dropped, not kept, so that a flood costs
+            neither memory nor time
+        :returns: the lines that ended, and whether any were dropped
+        """
+        lines: list[bytes] = []
+        start = 0
+        for _ in range(most):
+            end = data.find(b'\n', start)
+            if end < 0:
+                break
+            self._end(data[start:end], lines)
+            start = end + 1
+        last = data.rfind(b'\n', start)
+        if last >= 0:
+            self._partial = b''
+            self._skipping = False
+            start = last + 1
+        self._keep(data[start:], lines)
+        return lines, last >= 0
+
+    def _keep(self, part: bytes, lines: list[bytes]) -> None:
+        """Hold the beginning of a line, or tell that it is too long."""
+        if self._skipping:
+            return
+        line = self._partial + part[:self._limit + 1]
+        if len(line) > self._limit:
+            lines.append(line[:self._limit + 1])
+            self._partial = b''
+            self._skipping = True
+        else:
+            self._partial = line
+
+    def _end(self, part: bytes, lines: list[bytes]) -> None:
+        """Take out the line that a newline has ended, unless it is empty."""
+        if self._skipping:
+            self._skipping = False
+            return
+        line = self._partial + part[:self._limit + 1]
+        self._partial = b''
+        if line:
+            lines.append(line[:self._limit + 1])
+
+
+def clean_text(text: str, limit: int) -> str:
+    """Make a guest's text fit to be shown.
+
+    Control, format, private and unassigned characters go (colours of a
+    terminal, right-to-left overrides, ...), white space becomes a blank.
+
+    :param text: anything
+    :param limit: longest result, characters
+    """
+    if not text.isprintable():
+        text = ''.join(c if c.isprintable() else ' ' if c.isspace() else ''
+                       for c in text)
+    return text.strip()[:limit].rstrip()
+
+
+def _fail(reason: str) -> exception.ProtocolError:
+    # Reasons go back to the guest and into logs, so they are fixed texts.
+    return exception.ProtocolError(reason=reason)
+
+
+def _refuse_constant(_text: str) -> None:
+    raise _fail('NaN and Infinity are not JSON')
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MAX_DIGITS + 1:
+        raise _fail('a number is too large')
+    return int(text)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant,
+                            parse_int=_integer)
+
+
+def _decode(line: bytes) -> dict[str, Any]:
+    if len(line) > MAX_GUEST_LINE:
+        raise _fail('longer than %d bytes' % MAX_GUEST_LINE)
+    if not line.lstrip().startswith(b'{'):    # cheap, for floods of garbage
+        raise _fail('not a JSON object')
+    try:
+        fields = _DECODER.decode(line.decode('utf-8'))
+        if b'\\u' in line:
+            # Escapes can smuggle in halves of surrogate pairs, which no
+            # UTF-8 encoder behind us would take.
+            json.dumps(fields, ensure_ascii=False).encode('utf-8')
+    except UnicodeError:
+        raise _fail('not UTF-8') from None
+    except RecursionError:
+        raise _fail('nested too deeply') from None
+    except ValueError:
+        raise _fail('not JSON') from None
+    return fields
+
+
+def _text(fields: dict[str, Any], key: str, limit: int) -> str:
+    value = fields.get(key, '')
+    if not isinstance(value, str):
+        raise _fail('%s is not a string' % key)
+    return clean_text(value, limit)
+
+
+def _health(fields: dict[str, Any], required: bool) -> Optional[Health]:
+    value = fields.get('health')
+    if value is None and not required:
+        return None
+    health = _HEALTHS.get(value) if isinstance(value, str) else None
+    if health is None:
+        raise _fail('health is not healthy, degraded or unhealthy')
+    return health
+
+
+def _list(fields: dict[str, Any], key: str, of: type) -> list[Any]:
+    values = fields.get(key, [])
+    if not isinstance(values, list) or not all(
+            isinstance(value, of) for value in values):
+        raise _fail('%s is not a list of the right type' % key)
+    return values
+
+
+def _audits(fields: dict[str, Any]) -> tuple[AuditReport, ...]:
+    reports = []
+    for entry in _list(fields, 'audits', dict):
+        name = _text(entry, 'name', MAX_NAME)
+        if not name:
+            raise _fail('an audit has no name')
+        health = _health(entry, required=True)
+        reports.append(AuditReport(
+            name, health, _text(entry, 'message', MAX_MESSAGE)))
+    return tuple(reports)
+
+
+def _parse_init(fields: dict[str, Any]) -> Init:
+    version = fields.get('version', VERSION)
+    if type(version) is not int or version != VERSION:
+        raise _fail('version is not %d' % VERSION)
+    names = (clean_text(name, MAX_NAME)
+             for name in _list(fields, 'audits', str))
+    return Init(_text(fields, 'agent', MAX_NAME),
+                _text(fields, 'boot_id', MAX_NAME),
+                tuple(name for name in names if name))
+
+
+def _parse_response(fields: dict[str, Any]) -> ChallengeResponse:
+    sequence = fields.get('sequence')
+    # type(), because a bool is an int to isinstance().
+    if type(sequence) is not int or not 0 <= sequence < _MAX_SEQUENCE:
+        raise _fail('sequence is not a number of a challenge')
+    nonce = fields.get('nonce')
+    if not isinstance(nonce, str) or not 0 < len(nonce) <= MAX_NONCE:
+        raise _fail('nonce is not a string of 1 to %d characters' % MAX_NONCE)
+    return ChallengeResponse(sequence, nonce, _health(fields, required=False),
+                             _audits(fields))
+
+
+def _parse_report(fields: dict[str, Any]) -> Report:
+    audits = _audits(fields)
+    return Report(_health(fields, required=not audits), audits)
+
+
+def _parse_exit(fields: dict[str, Any]) -> Exit:
+    return Exit(_text(fields, 'reason', MAX_MESSAGE))
+
+
+_PARSERS = {
+    'init': _parse_init,
+    'challenge_response': _parse_response,
+    'report': _parse_report,
+    'exit': _parse_exit,
+}
+
+
+def parse_line(line: bytes) -> Message:
+    """Make a message of a line from the guest.
+
+    :param line: bytes without the newline
+    :raises nova_vmhealth.exception.ProtocolError: it is no message of this
+        protocol; ``reason`` is a fixed text without anything of the guest's
+    """
+    fields = _decode(line)
+    kind = fields.get('type')
+    parser = _PARSERS.get(kind) if isinstance(kind, str) else None
+    if parser is None:
+        raise _fail('unknown type')
+    return parser(fields)
+
+
+def _encode(**fields: Any) -> bytes:
+    return json.dumps(fields, separators=(',', ':')).encode('ascii') + b'\n'
+
+
+def init_ack(interval_ms: int, timeout_ms: int) -> bytes:
+    """Encode the host's answer to Init: what the guest has to expect."""
+    return _encode(type='init_ack', version=VERSION, interval_ms=interval_ms,
+                   timeout_ms=timeout_ms, max_line=MAX_GUEST_LINE)
+
+
+def challenge(sequence: int, nonce: str) -> bytes:
+    """Encode a challenge.
+
+    :param sequence: its number
+    :param nonce: hexadecimal digits; written as they are
+    """
+    return (b'{"type":"challenge","version":%d,"sequence":%d,"nonce":"%s"}\n'
+            % (VERSION, sequence, nonce.encode('ascii')))
+
+
+def nack(reason: str) -> bytes:
+    """Encode what was wrong with a line.
+
+    :param reason: the reason of a ProtocolError, never a guest's own text
+    """
+    return _encode(type='nack', reason=reason)

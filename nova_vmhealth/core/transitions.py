@@ -1,0 +1,169 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""What raises and what clears a condition: the ledger's rules, as data.
+
+A rule that is no row of a table here is no rule; the engine that reads them is
+:mod:`nova_vmhealth.core.page`.
+"""
+
+import enum
+from typing import Mapping, Optional
+
+from nova_vmhealth.core.vocabulary import Cause
+from nova_vmhealth.core.vocabulary import Health
+from nova_vmhealth.core.vocabulary import Kind
+from nova_vmhealth.core.vocabulary import Severity
+
+
+class When(enum.Enum):
+    """On which conditions a clearing rule works."""
+
+    ALWAYS = 'always'
+    # only if the fault's own action was to pause the guest
+    IF_IT_PAUSED = 'if_it_paused'
+    # only if the guest was resumed after the fault
+    IF_RESUMED_SINCE = 'if_resumed_since'
+
+
+# What an active condition makes of the instance, the worst first; info has no
+# weight.
+WEIGHT: Mapping[Severity, Health] = {
+    Severity.CRITICAL: Health.UNHEALTHY,
+    Severity.WARNING: Health.DEGRADED,
+}
+
+# The heartbeat's own causes: a guest that says nothing. They mean nothing
+# while the guest is off, and beats end all of them.
+SILENCE = frozenset({
+    Cause.HEARTBEAT_LOST,
+    Cause.HEARTBEAT_NOT_ESTABLISHED,
+    Cause.AGENT_EXITED,
+})
+
+# What an observation raises by its kind and details['reason'] (libvirt's
+# virDomainEventStoppedDetailType and virDomainEventSuspendedDetailType). A
+# FAULT names its cause itself. A reason that is not here counts as unknown.
+RAISES: Mapping[tuple[Kind, str], Optional[Cause]] = {
+    (Kind.STOPPED, 'shutdown'): Cause.STOPPED_UNEXPECTEDLY,
+    (Kind.STOPPED, 'destroyed'): Cause.STOPPED_UNEXPECTEDLY,
+    (Kind.STOPPED, 'crashed'): Cause.GUEST_CRASHED,
+    (Kind.STOPPED, 'migrated'): None,
+    (Kind.STOPPED, 'saved'): None,
+    (Kind.STOPPED, 'failed'): Cause.QEMU_FAILED,
+    (Kind.STOPPED, 'from_snapshot'): None,
+    (Kind.STOPPED, 'unknown'): Cause.STOPPED_UNEXPECTEDLY,
+    (Kind.PAUSED, 'paused'): None,
+    (Kind.PAUSED, 'migrated'): None,
+    (Kind.PAUSED, 'ioerror'): Cause.PAUSED_UNEXPECTEDLY,
+    (Kind.PAUSED, 'watchdog'): Cause.PAUSED_UNEXPECTEDLY,
+    (Kind.PAUSED, 'restored'): None,
+    (Kind.PAUSED, 'from_snapshot'): None,
+    (Kind.PAUSED, 'api_error'): Cause.PAUSED_UNEXPECTEDLY,
+    (Kind.PAUSED, 'postcopy'): None,
+    (Kind.PAUSED, 'postcopy_failed'): Cause.PAUSED_UNEXPECTEDLY,
+    (Kind.PAUSED, 'crashed'): None,
+    (Kind.PAUSED, 'unknown'): None,
+}
+
+# The stop that follows a crash is the same fact, and told already.
+PART_OF_A_CRASH = frozenset({
+    Cause.STOPPED_UNEXPECTEDLY,
+    Cause.GUEST_SHUTDOWN,
+    Cause.GUEST_CRASHED,
+})
+
+# One of a pair takes the other's place on the same subject.
+REPLACES: Mapping[Cause, Cause] = {
+    Cause.GUEST_UNHEALTHY: Cause.GUEST_DEGRADED,
+    Cause.GUEST_DEGRADED: Cause.GUEST_UNHEALTHY,
+}
+
+# For these the empty subject is one of its own, the guest's word on the
+# whole of itself; for every other cause it stands for all subjects.
+EMPTY_SUBJECT_IS_ONE = frozenset(REPLACES)
+
+# A new QEMU process: whatever the old one suffered from, or its guest said,
+# is over. The heartbeat is not: only beats end that.
+_STARTED: Mapping[Cause, When] = {
+    Cause.GUEST_UNHEALTHY: When.ALWAYS,
+    Cause.GUEST_DEGRADED: When.ALWAYS,
+    Cause.WATCHDOG_EXPIRED: When.ALWAYS,
+    Cause.IO_ERROR: When.IF_IT_PAUSED,
+    Cause.GUEST_CRASHED: When.ALWAYS,
+    Cause.QEMU_FAILED: When.ALWAYS,
+    Cause.STOPPED_UNEXPECTEDLY: When.ALWAYS,
+    Cause.GUEST_SHUTDOWN: When.ALWAYS,
+    Cause.PAUSED_UNEXPECTEDLY: When.ALWAYS,
+    Cause.MEMORY_FAILURE: When.ALWAYS,
+    Cause.CONTROL_ERROR: When.ALWAYS,
+    Cause.NOT_RUNNING: When.ALWAYS,
+}
+
+# What clears what by its kind. A RECOVERED names its cause itself.
+CLEARS: Mapping[Kind, Mapping[Cause, When]] = {
+    Kind.STARTED: _STARTED,
+    Kind.REBOOTED: {
+        Cause.WATCHDOG_EXPIRED: When.ALWAYS,
+        Cause.GUEST_CRASHED: When.ALWAYS,
+    },
+    Kind.RESUMED: {
+        Cause.PAUSED_UNEXPECTEDLY: When.ALWAYS,
+        Cause.IO_ERROR: When.IF_IT_PAUSED,
+        Cause.WATCHDOG_EXPIRED: When.IF_IT_PAUSED,
+    },
+    Kind.HEARTBEAT_ESTABLISHED: {
+        **dict.fromkeys(SILENCE, When.ALWAYS),
+        Cause.WATCHDOG_EXPIRED: When.IF_RESUMED_SINCE,
+    },
+    # The agent opened its port again: if it does not answer, the heartbeat
+    # says so; a quick restart never interrupts the beats.
+    Kind.AGENT_CONNECTED: {Cause.AGENT_EXITED: When.ALWAYS},
+}
+
+# What is over when Nova itself has stopped the instance.
+STOPPED_BY_NOVA: Mapping[Cause, When] = {
+    **dict.fromkeys(SILENCE, When.ALWAYS),
+    Cause.GUEST_UNHEALTHY: When.ALWAYS,
+    Cause.GUEST_DEGRADED: When.ALWAYS,
+    Cause.STOPPED_UNEXPECTEDLY: When.ALWAYS,
+    Cause.PAUSED_UNEXPECTEDLY: When.ALWAYS,
+    Cause.NOT_RUNNING: When.ALWAYS,
+}
+
+# Operations that leave the instance stopped. Nova runs power_off also on an
+# instance that has stopped already (_sync_instance_power_state), where
+# libvirt has nothing more to say.
+STOPPING_OPERATIONS = frozenset({'power_off', 'stop', 'destroy'})
+
+# A planned operation's side effects: no faults, now or later.
+DROPPED_WHILE_PLANNED = frozenset({
+    Cause.STOPPED_UNEXPECTEDLY,
+    Cause.GUEST_SHUTDOWN,
+})
+
+# Side effects too, but faults if they outlive the operation and its grace:
+# each is observed once, so dropping it would hide a guest that never came
+# back.
+HELD_WHILE_PLANNED = SILENCE | {Cause.NOT_RUNNING}
+
+# What an observation says about the instance apart from its conditions.
+NOTES: Mapping[Kind, Mapping[str, object]] = {
+    Kind.STARTED: {'beating': False, 'running': True, 'shutdown_by': ''},
+    Kind.REBOOTED: {'beating': False, 'running': True, 'shutdown_by': ''},
+    Kind.RESUMED: {'running': True},
+    Kind.STOPPED: {'beating': False, 'running': False},
+    Kind.SHUTDOWN_BY_GUEST: {'shutdown_by': 'guest'},
+    Kind.SHUTDOWN_BY_HOST: {'shutdown_by': 'host'},
+    Kind.HEARTBEAT_ESTABLISHED: {'beating': True, 'running': True},
+}

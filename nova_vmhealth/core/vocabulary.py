@@ -1,0 +1,211 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The words every room shares: health, cause, severity, observation, event.
+
+The closed sets below are part of the notification's contract. Adding a
+member asks for a new minor version of the payload; a member is never renamed.
+"""
+
+import dataclasses
+import enum
+import types
+from typing import Mapping, Optional
+
+_EMPTY: Mapping[str, str] = types.MappingProxyType({})
+
+
+def _no_details() -> Mapping[str, str]:
+    return _EMPTY
+
+
+class Health(str, enum.Enum):
+    """How an instance is, the worst of its active conditions."""
+
+    HEALTHY = 'healthy'
+    DEGRADED = 'degraded'
+    UNHEALTHY = 'unhealthy'
+    UNKNOWN = 'unknown'
+
+
+class Severity(str, enum.Enum):
+    INFO = 'info'
+    WARNING = 'warning'
+    CRITICAL = 'critical'
+
+
+class Transition(str, enum.Enum):
+    """What an event says about its condition."""
+
+    RAISED = 'raised'
+    UPDATED = 'updated'
+    CLEARED = 'cleared'
+
+
+class Cause(str, enum.Enum):
+    """Why an instance is not healthy."""
+
+    HEARTBEAT_LOST = 'heartbeat_lost'
+    HEARTBEAT_NOT_ESTABLISHED = 'heartbeat_not_established'
+    GUEST_UNHEALTHY = 'guest_unhealthy'
+    GUEST_DEGRADED = 'guest_degraded'
+    AGENT_EXITED = 'agent_exited'
+    WATCHDOG_EXPIRED = 'watchdog_expired'
+    IO_ERROR = 'io_error'
+    GUEST_CRASHED = 'guest_crashed'
+    QEMU_FAILED = 'qemu_failed'
+    STOPPED_UNEXPECTEDLY = 'stopped_unexpectedly'
+    GUEST_SHUTDOWN = 'guest_shutdown'
+    PAUSED_UNEXPECTEDLY = 'paused_unexpectedly'
+    MEMORY_FAILURE = 'memory_failure'
+    CONTROL_ERROR = 'control_error'
+    NOT_RUNNING = 'not_running'
+    HOST_FAULT = 'host_fault'
+
+
+SEVERITY: Mapping[Cause, Severity] = types.MappingProxyType({
+    Cause.HEARTBEAT_LOST: Severity.CRITICAL,
+    Cause.HEARTBEAT_NOT_ESTABLISHED: Severity.WARNING,
+    Cause.GUEST_UNHEALTHY: Severity.CRITICAL,
+    Cause.GUEST_DEGRADED: Severity.WARNING,
+    Cause.AGENT_EXITED: Severity.WARNING,
+    Cause.WATCHDOG_EXPIRED: Severity.CRITICAL,
+    Cause.IO_ERROR: Severity.CRITICAL,
+    Cause.GUEST_CRASHED: Severity.CRITICAL,
+    Cause.QEMU_FAILED: Severity.CRITICAL,
+    Cause.STOPPED_UNEXPECTEDLY: Severity.CRITICAL,
+    Cause.GUEST_SHUTDOWN: Severity.INFO,
+    Cause.PAUSED_UNEXPECTEDLY: Severity.CRITICAL,
+    Cause.MEMORY_FAILURE: Severity.CRITICAL,
+    Cause.CONTROL_ERROR: Severity.WARNING,
+    Cause.NOT_RUNNING: Severity.CRITICAL,
+    Cause.HOST_FAULT: Severity.CRITICAL,
+})
+
+
+class Kind(str, enum.Enum):
+    """What sort of fact an observation is."""
+
+    # libvirt's lifecycle
+    STARTED = 'started'
+    RESUMED = 'resumed'
+    PAUSED = 'paused'              # no fault by itself: details say why
+    STOPPED = 'stopped'            # details['reason'], libvirt's detail
+    SHUTDOWN_BY_GUEST = 'shutdown_by_guest'
+    SHUTDOWN_BY_HOST = 'shutdown_by_host'
+    REBOOTED = 'rebooted'
+    # a fault by itself: `cause` is set
+    FAULT = 'fault'
+    # `cause` is over (`subject` too, when not empty)
+    RECOVERED = 'recovered'
+    # the heartbeat
+    HEARTBEAT_ESTABLISHED = 'heartbeat_established'
+    # what Nova does to the instance: details['operation']
+    PLANNED_BEGUN = 'planned_begun'
+    PLANNED_ENDED = 'planned_ended'
+    # libvirt's guest or channel agent: details['channel'], ['state']
+    AGENT_CONNECTED = 'agent_connected'
+    AGENT_DISCONNECTED = 'agent_disconnected'
+    # the instance left this host: nothing of it is kept
+    FORGOTTEN = 'forgotten'
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Observation:
+    """One fact about one instance.
+
+    :ivar kind: what sort of fact
+    :ivar instance_uuid: the instance that it is about
+    :ivar occurred_at: wall clock, seconds since the epoch, when it happened
+        as far as the observer can tell
+    :ivar cause: for FAULT and RECOVERED, which condition it is about
+    :ivar subject: disk alias, audit name, or empty
+    :ivar details: short strings for people and consumers; never parsed here
+        apart from the keys that :class:`Kind` names
+    """
+
+    kind: Kind
+    instance_uuid: str
+    occurred_at: float
+    cause: Optional[Cause] = None
+    subject: str = ''
+    details: Mapping[str, str] = dataclasses.field(
+        default_factory=_no_details)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Condition:
+    """One active cause on one instance, as an event carries it.
+
+    :ivar since: wall clock, seconds since the epoch, of its first occurrence
+    :ivar count: how often it was observed since
+    """
+
+    cause: Cause
+    subject: str
+    severity: Severity
+    since: float
+    count: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HeartbeatStatus:
+    """What one heartbeat session knows, as an event carries it.
+
+    :ivar interval_ms: time between challenges, milliseconds
+    :ivar timeout_ms: time a guest has for its answer, milliseconds
+    :ivar misses_allowed: this many misses in a row are a loss
+    :ivar misses: misses in a row now
+    :ivar established: whether this guest ever gave a valid answer
+    :ivar last_seen_at: wall clock, seconds since the epoch, of the last
+        valid answer; None before the first
+    """
+
+    interval_ms: int
+    timeout_ms: int
+    misses_allowed: int
+    misses: int
+    established: bool
+    last_seen_at: Optional[float]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HealthEvent:
+    """A change of an instance's health, what consumers are told.
+
+    :ivar event_id: uuid, the same for every delivery of this event
+    :ivar sequence: per instance, starts at 1, without gaps
+    :ivar occurred_at: wall clock, seconds since the epoch
+    :ivar detected_at: wall clock, seconds since the epoch, when the ledger
+        took it in
+    :ivar conditions: every condition active after this event
+    :ivar operation: what Nova was doing to the instance, or empty
+    :ivar suppressed: consumers are asked not to act on it
+    """
+
+    event_id: str
+    sequence: int
+    instance_uuid: str
+    transition: Transition
+    cause: Cause
+    subject: str
+    severity: Severity
+    health: Health
+    previous_health: Health
+    conditions: tuple[Condition, ...]
+    occurred_at: float
+    detected_at: float
+    count: int = 1
+    details: Mapping[str, str] = dataclasses.field(
+        default_factory=_no_details)
+    operation: str = ''
+    suppressed: bool = False

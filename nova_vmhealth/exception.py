@@ -1,0 +1,64 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Errors of nova_vmhealth: one base class and its leaves; stdlib only."""
+
+
+class VMHealthError(Exception):
+    """Base of every error that nova_vmhealth raises on its own account.
+
+    Subclasses set ``msg_fmt``; the keyword arguments fill it in and stay
+    readable as attributes of the error.
+    """
+
+    msg_fmt = 'An unknown nova_vmhealth error occurred.'
+
+    def __init__(self, message=None, **kwargs):
+        super().__init__(message or self.msg_fmt % kwargs)
+        for name, value in kwargs.items():
+            setattr(self, name, value)
+
+
+class InvalidPolicy(VMHealthError):
+    """A flavor extra spec or image property has a value we cannot use."""
+
+    msg_fmt = "Invalid value '%(value)s' for %(key)s: %(reason)s"
+
+
+class InvalidConfiguration(VMHealthError):
+    """Options of nova.conf contradict each other or are out of range."""
+
+    msg_fmt = 'Invalid configuration: [vmhealth]%(option)s: %(reason)s'
+
+
+class ProtocolError(VMHealthError):
+    """A guest sent a line that is not a message of the protocol.
+
+    Remote misbehaviour: the session counts it and goes on.
+    """
+
+    msg_fmt = 'bad line from the guest: %(reason)s'
+
+
+class IllegalTransition(VMHealthError):
+    """A state machine was given an event that its state does not allow.
+
+    Local misuse: nothing has changed when it is raised.
+    """
+
+    msg_fmt = 'event %(event)s is not allowed in state %(state)s'
+
+
+class InvalidPayload(VMHealthError):
+    """A notification on the bus is not one that this release can read."""
+
+    msg_fmt = 'unreadable notification: %(reason)s'
