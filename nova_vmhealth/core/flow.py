@@ -54,9 +54,12 @@ class Allowance:
         self._lines = max(0, self._lines - lines)
         self._bytes -= size
 
-    def resumes_at(self) -> Optional[float]:
-        """Return when reading may go on; None when it may at once."""
-        if self._lines > 0 and self._bytes > 0:
+    def resumes_at(self, now: float) -> Optional[float]:
+        """Return when reading may go on; None when it may at once.
+
+        :param now: monotonic time, seconds
+        """
+        if now >= self._ends_at or (self._lines > 0 and self._bytes > 0):
             return None
         return self._ends_at
 

@@ -172,7 +172,8 @@ class Page:
             cause = Cause.GUEST_SHUTDOWN
         if (cause in transitions.PART_OF_A_CRASH
                 and any(entry.cause is Cause.GUEST_CRASHED
-                        for entry in self._active())):
+                        and entry.phase is not Phase.GONE
+                        for entry in self._entries.values())):
             return None
         return cause
 

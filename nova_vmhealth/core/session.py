@@ -14,10 +14,11 @@
 """The host's side of one heartbeat: bytes and time in, outcomes out.
 
 Its states and what leads from one to the next stand in ``session_table``, its
-outcomes in ``outcomes``. A challenge goes out every interval. One that is not answered within the timeout is a miss,
-and the policy's number of misses in a row is a loss, so a loss is told at most
-``misses * interval + timeout`` after the guest's last sign of life. The
-challenges keep to a grid of the interval from ``phase`` on, whatever happens.
+outcomes in ``outcomes``. A challenge goes out every interval. One that is not
+answered within the timeout is a miss, and the policy's number of misses in a
+row is a loss, so a loss is told at most ``misses * interval + timeout`` after
+the guest's last answer. The challenges keep to a grid of the interval from
+``phase`` on, whatever happens.
 """
 
 import collections
@@ -90,7 +91,7 @@ class Session:
                  recover_beats: int = 2, phase: float = 0.0) -> None:
         self._interval = policy.interval_ms / 1000
         self._timeout = policy.timeout_ms / 1000
-        self._policy = policy
+        self.policy = policy
         self._new_nonce = new_nonce
         self._recover_beats = recover_beats
         self._phase = phase
@@ -190,17 +191,17 @@ class Session:
             self._take_line(line, now, outcomes)
         if dropped:
             self._allowance.use(flow.LINES_PER_S, 0)
-        if self._allowance.resumes_at() is not None:
+        if self._allowance.resumes_at(now) is not None:
             self._complain('it sends more than %d lines or %d bytes a second'
                            % (flow.LINES_PER_S, flow.BYTES_PER_S), outcomes)
         return outcomes
 
-    def reading_resumes_at(self) -> Optional[float]:
+    def reading_resumes_at(self, now: float) -> Optional[float]:
         """Return when to read on from a guest that sends too much.
 
         :returns: monotonic seconds, None for at once
         """
-        return self._allowance.resumes_at()
+        return self._allowance.resumes_at(now)
 
     def data_to_send(self) -> bytes:
         """Return what to write next, at most three lines."""
@@ -299,7 +300,7 @@ class Session:
             self._ack_wanted = False
             self._ack_from = now + _REPLY_EVERY_S
             self._queue.put_other(protocol.init_ack(
-                self._policy.interval_ms, self._policy.timeout_ms))
+                self.policy.interval_ms, self.policy.timeout_ms))
 
     def _complain(self, reason: str, outcomes: list[Outcome]) -> None:
         if not self._complained:
@@ -332,7 +333,7 @@ class Session:
             self._miss(self._undecided.popleft(), now, outcomes)
         if self._boot_deadline_at() <= now:
             self.guest = step(self.guest, Event.BOOT_DEADLINE)
-            outcomes.append(NotEstablished(self._policy.boot_deadline_s))
+            outcomes.append(NotEstablished(self.policy.boot_deadline_s))
         if self._challenge_at <= now:
             self._acknowledge(now)
             self._challenge(now, outcomes)
@@ -340,7 +341,7 @@ class Session:
         return outcomes
 
     def _boot_deadline_from(self, now: float) -> float:
-        return now + (self._policy.boot_deadline_s or math.inf)
+        return now + (self.policy.boot_deadline_s or math.inf)
 
     def _boot_deadline_at(self) -> float:
         if self.guest is Guest.WAITING and self.link not in _HELD:
@@ -388,7 +389,7 @@ class Session:
             if self.misses == 1:
                 self._first_missed_at = challenge.sent_at
         lost = (self.guest is Guest.BEATING
-                and self.misses >= self._policy.misses)
+                and self.misses >= self.policy.misses)
         self.guest = step(self.guest, Event.LOSS if lost else Event.MISS)
         self._good_beats = 0
         if lost:

@@ -1,0 +1,239 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Listen for ``instance.health`` on the bus, for consumers.
+
+A listener has a pool, that is a queue, of its own: it gets a copy of each
+notification and takes none from Ceilometer or another listener. It needs
+neither Nova nor libvirt on its machine.
+"""
+
+import collections
+import re
+import socket
+import threading
+import time
+
+from oslo_log import log as logging
+import oslo_messaging
+
+from nova_vmhealth import exception
+from nova_vmhealth.notifications import received
+from nova_vmhealth.notifications import throttle
+from nova_vmhealth.notifications.payload import EVENT_TYPE
+from nova_vmhealth.notifications.received import EventFilter
+from nova_vmhealth.notifications.received import ReceivedEvent
+
+LOG = logging.getLogger(__name__)
+
+__all__ = ('BrokerUnreachable', 'EventFilter', 'Listener', 'ReceivedEvent')
+
+TOPICS = ('versioned_notifications',)
+EXCHANGE = 'nova'
+
+# A sender repeats an event within seconds of the first time, so what matters
+# is the recent past; this many ids are about 1.5 MiB.
+REMEMBERED_IDS = 10000
+
+# With these a callback that fails holds the others up for 7.5 s.
+ATTEMPTS = 5
+BACKOFF_S = 0.5
+
+LOG_PERIOD_S = 60
+
+
+class BrokerUnreachable(exception.VMHealthError):
+    """The listener has no connection to the message broker."""
+
+    msg_fmt = 'The message broker cannot be used: %(reason)s'
+
+
+class _Endpoint:
+    """What oslo.messaging calls.
+
+    It binds a queue for each priority that is a method here: a publisher that
+    follows severity uses all three.
+    """
+
+    filter_rule = oslo_messaging.NotificationFilter(
+        event_type=f'^{re.escape(EVENT_TYPE)}$')
+
+    def __init__(self, take):
+        self.info = self.warn = self.error = take
+
+
+class _Recent:
+    """The last ids that were handled."""
+
+    def __init__(self, most):
+        self._most = most
+        self._ids = collections.OrderedDict()
+
+    def __contains__(self, event_id):
+        return event_id in self._ids
+
+    def add(self, event_id):
+        self._ids[event_id] = None
+        if len(self._ids) > self._most:
+            self._ids.popitem(last=False)
+
+
+def default_pool():
+    """Name the pool of a consumer that names none.
+
+    The same each time on one machine: the broker keeps a pool's queue, and
+    what arrives in it, until somebody deletes it.
+    """
+    return f'nova-vmhealth-{socket.gethostname()}'
+
+
+class Listener:
+    """Call a function for each health event on the bus.
+
+    One event at a time, in the order of arrival. An event is acknowledged when
+    the function has returned; one for which it fails is tried again in the
+    process, later ones waiting, and after the last attempt is logged and given
+    up, since a broker would hand it out again without end. An event that
+    arrives twice is handed over once, as far as this process remembers.
+
+    :param conf: an oslo.config ConfigOpts
+    :param callback: called with a ReceivedEvent, on a thread of the listener
+    :param transport_url: of the broker; None: conf's
+    :param topics: those of ``[notifications]versioned_notifications_topics``
+        of the computes
+    :param exchange: their ``control_exchange``
+    :param pool: a name for the consumer; all listeners of one name share the
+        events among them; None: one for each machine
+    :param filter: an EventFilter; None hands over all
+    :param attempts: how often the callback is tried for one event
+    :param backoff_s: seconds before the second attempt; doubles with each
+    """
+
+    def __init__(self, conf, callback, *, transport_url=None, topics=TOPICS,
+                 exchange=EXCHANGE, pool=None, filter=None,
+                 attempts=ATTEMPTS, backoff_s=BACKOFF_S):
+        self.pool = pool or default_pool()
+        self.handled = 0
+        self.duplicates = 0
+        self.unreadable = 0
+        self.given_up = 0
+        self._callback = callback
+        self._filter = filter or EventFilter()
+        self._attempts = attempts
+        self._backoff_s = backoff_s
+        self._recent = _Recent(REMEMBERED_IDS)
+        self._closed = threading.Event()
+        self._may_log_unreadable = throttle.Throttle(LOG_PERIOD_S)
+        self._transport = oslo_messaging.get_notification_transport(
+            conf, url=transport_url)
+        self._server = oslo_messaging.get_notification_listener(
+            self._transport,
+            [oslo_messaging.Target(topic=topic, exchange=exchange)
+             for topic in topics],
+            [_Endpoint(self.take)], allow_requeue=True, pool=self.pool)
+
+    def start(self, timeout_s=10.0):
+        """Connect and begin to listen; returns at once after that.
+
+        A connection that is lost later is made again by oslo.messaging.
+
+        :param timeout_s: seconds to wait for the first connection, which
+            oslo.messaging would try without end
+        :raises BrokerUnreachable: there is none by then, or the broker refuses
+            it; the listener cannot be used any more
+        """
+        errors = []
+        starter = threading.Thread(
+            target=self._connect, args=(errors,), daemon=True,
+            name='vmhealth-listener-start')
+        starter.start()
+        starter.join(timeout_s)
+        if starter.is_alive():
+            self._closed.set()
+            raise BrokerUnreachable(
+                reason=f'no connection within {timeout_s:g} s')
+        if errors:
+            raise BrokerUnreachable(reason=errors[0]) from errors[0]
+
+    def _connect(self, errors):
+        try:
+            # One worker, or the events of an instance would change places.
+            self._server.start(override_pool_size=1)
+        # Handed to the thread that waits: amqp, kombu and oslo.messaging all
+        # raise errors of their own for a refused connection.
+        except Exception as error:
+            errors.append(error)
+        else:
+            if self._closed.is_set():
+                self._server.stop()
+
+    def close(self):
+        """Take no more events; what arrives is left to the queue.
+
+        May be called from the callback, as :meth:`stop` may not.
+        """
+        self._closed.set()
+
+    def stop(self):
+        """End listening; waits for the callback, not for its retries."""
+        self.close()
+        self._server.stop()
+        self._server.wait()
+        self._transport.cleanup()
+
+    def take(self, ctxt, publisher_id, event_type, payload, metadata):
+        """Handle one message; the signature is oslo.messaging's."""
+        if self._closed.is_set():
+            return oslo_messaging.NotificationResult.REQUEUE
+        event = self._parse(publisher_id, payload, metadata)
+        if event is None or not self._filter.matches(event):
+            return oslo_messaging.NotificationResult.HANDLED
+        if event.event_id in self._recent:
+            self.duplicates += 1
+            return oslo_messaging.NotificationResult.HANDLED
+        return self._hand_over(event)
+
+    def _parse(self, publisher_id, payload, metadata):
+        try:
+            return received.parse(
+                payload, publisher_id, time.time(), metadata.get('timestamp'))
+        except exception.InvalidPayload as error:
+            self.unreadable += 1
+            if self._may_log_unreadable.ready():
+                LOG.error('Ignoring a notification from %(publisher)s, '
+                          '%(count)d so far: %(error)s',
+                          {'publisher': publisher_id,
+                           'count': self.unreadable, 'error': error})
+            return None
+
+    def _hand_over(self, event):
+        for attempt in range(1, self._attempts + 1):
+            try:
+                self._callback(event)
+            # A consumer's callback may fail in any way; the events after this
+            # one are not to suffer from it.
+            except Exception:
+                LOG.exception(
+                    'Attempt %(attempt)d of %(most)d to handle health event '
+                    '%(id)s failed',
+                    {'attempt': attempt, 'most': self._attempts,
+                     'id': event.event_id})
+            else:
+                self.handled += 1
+                self._recent.add(event.event_id)
+                return oslo_messaging.NotificationResult.HANDLED
+            if attempt < self._attempts and self._closed.wait(
+                    self._backoff_s * 2 ** (attempt - 1)):
+                return oslo_messaging.NotificationResult.REQUEUE
+        self.given_up += 1
+        LOG.error('Health event %s is given up', event.event_id)
+        return oslo_messaging.NotificationResult.HANDLED

@@ -1,0 +1,111 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""One thread for what must not hold up an event: RPC and calls to libvirt."""
+
+import threading
+import time
+
+from oslo_log import log as logging
+
+LOG = logging.getLogger(__name__)
+
+# A job that fails (nova-conductor or libvirt away) is tried again after this
+# many seconds.
+RETRY_S = 5.0
+# Jobs are keyed by instance and purpose, so this is far above what a host
+# needs; it bounds what a storm of unknown domains can queue.
+MAX_JOBS = 10000
+
+
+class Background:
+    """Runs keyed, delayed jobs one after the other on a thread of its own.
+
+    The thread comes from whatever ``threading`` Nova left in place, a native
+    thread or, under eventlet, a greenthread: its jobs do RPC, which in
+    eventlet mode must stay on the hub's thread.
+    """
+
+    def __init__(self, monotonic=time.monotonic):
+        self._monotonic = monotonic
+        self._changed = threading.Condition()
+        self._jobs = {}
+        self._running = False
+        self._thread = None
+
+    def start(self):
+        """Start the thread."""
+        self._running = True
+        self._thread = threading.Thread(
+            target=self._run, name='vmhealth-background', daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s):
+        """Stop after the job at hand; what is queued is dropped.
+
+        :param timeout_s: longest wait for the job at hand, seconds
+        """
+        with self._changed:
+            self._running = False
+            self._changed.notify()
+        if self._thread:
+            self._thread.join(timeout_s)
+
+    def submit(self, key, function, delay_s=0.0):
+        """Queue a job; one with the same key is replaced.
+
+        :param key: what names the job
+        :param function: called without arguments
+        :param delay_s: not before this many seconds from now
+        """
+        with self._changed:
+            if len(self._jobs) >= MAX_JOBS and key not in self._jobs:
+                return
+            self._jobs[key] = (self._monotonic() + delay_s, function)
+            self._changed.notify()
+
+    def next_job(self, now):
+        """Take out the job that is due longest.
+
+        :param now: monotonic time, seconds
+        :returns: (key, function) or None, and the seconds until the next one
+            is due (None when there is none)
+        """
+        if not self._jobs:
+            return None, None
+        key = min(self._jobs, key=lambda k: self._jobs[k][0])
+        due, function = self._jobs[key]
+        if due > now:
+            return None, due - now
+        del self._jobs[key]
+        return (key, function), 0.0
+
+    def _run(self):
+        while True:
+            with self._changed:
+                if not self._running:
+                    return
+                job, wait = self.next_job(self._monotonic())
+                if job is None:
+                    self._changed.wait(wait)
+                    continue
+            self._do(*job)
+
+    def _do(self, key, function):
+        try:
+            function()
+        except Exception as error:
+            # Whatever a job meets (RPC, libvirt, database errors behind the
+            # conductor), the thread must live on and the job come again.
+            LOG.warning('%(key)s failed, again in %(seconds)d s: %(error)s',
+                        {'key': key, 'seconds': RETRY_S, 'error': error})
+            self.submit(key, function, RETRY_S)

@@ -1,0 +1,112 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The Host subclass: subscribes to libvirt's fault events."""
+
+import time
+
+from nova.virt import event as virtevent
+from nova.virt.libvirt import host
+from oslo_log import log as logging
+
+from nova_vmhealth.virt import libvirt_events
+
+LOG = logging.getLogger(__name__)
+
+
+class ObservationEvent(virtevent.InstanceEvent):
+    """Carries an observation through Nova's own event queue.
+
+    It must be an InstanceEvent: whatever else Nova's queue is given it takes
+    for a closed connection (Host._dispatch_events).
+    """
+
+    def __init__(self, observation):
+        super().__init__(observation.instance_uuid, observation.occurred_at)
+        self.observation = observation
+
+
+class LogEvent(virtevent.InstanceEvent):
+    """Carries a log line off a native thread, where eventlet forbids it."""
+
+    def __init__(self, level, message):
+        super().__init__(None)
+        self.level = level
+        self.message = message
+
+
+OUR_EVENTS = (ObservationEvent, LogEvent)
+
+
+def _callback(translate):
+    """Make the callback that libvirt's event-loop thread calls.
+
+    It copies what it needs, queues it and returns: no log line, no lock of
+    ours, no call into libvirt (UUIDString reads the object at hand).
+    """
+    def callback(_conn, dom, *args):
+        health_host = args[-1]
+        observation = translate(dom.UUIDString(), time.time(), *args[:-1])
+        if observation is not None:
+            health_host.queue_event(ObservationEvent(observation))
+    return callback
+
+
+class HealthHost(host.Host):
+    """Nova's libvirt Host that also listens to the fault events.
+
+    It adds no state of its own, so that an existing Host can become one by
+    changing its class.
+    """
+
+    def _get_new_connection(self):
+        # Safe on Nova 31-34: same name, no argument, returns the connection
+        # with Nova's own callbacks in place, on every (re)connect.
+        wrapped_conn = super()._get_new_connection()
+        # Before initialize() no event loop runs and nobody could listen.
+        if self._initialized:
+            self._subscribe(wrapped_conn)
+        return wrapped_conn
+
+    def _subscribe(self, wrapped_conn):
+        libvirt = host.libvirt      # at call time: Nova imports it lazily
+        for subscription in libvirt_events.SUBSCRIPTIONS:
+            event_id = getattr(libvirt, subscription.event_id, None)
+            if event_id is None:
+                LOG.debug('This libvirt binding has no %s',
+                          subscription.event_id)
+                continue
+            try:
+                wrapped_conn.domainEventRegisterAny(
+                    None, event_id, _callback(subscription.translate), self)
+            except libvirt.libvirtError as error:
+                LOG.warning('libvirt refuses %(event)s, what it tells will be '
+                            'missed: %(error)s',
+                            {'event': subscription.event_id, 'error': error})
+
+    def queue_event(self, event):
+        """Hand an event of ours from any native thread to the driver.
+
+        :param event: an ObservationEvent or LogEvent
+        """
+        # Safe on Nova 31-34: the queue lives on the Host in 31 and 32 and on
+        # its _event_handler from 33 on, with the same method.
+        getattr(self, '_event_handler', self)._queue_event(event)
+
+    def _event_emit_delayed(self, event):
+        # Safe on Nova 31-34: 31 and 32 would cancel a pending STOPPED of the
+        # same instance for any event, 33 and 34 only for lifecycle events;
+        # ours must never touch it.
+        if isinstance(event, OUR_EVENTS):
+            self._event_emit(event)
+        else:
+            super()._event_emit_delayed(event)

@@ -1,0 +1,83 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Which driver methods are operations that Nova plans, and their wrapper."""
+
+import functools
+import inspect
+
+# Every method of LibvirtDriver that may stop, pause, freeze, move or replace
+# a domain. All of them exist under these names in Nova 31-34 and take an
+# argument called `instance`; whatever else they take is handed on untouched,
+# so the signatures that changed in between do not matter here. Hot-plug is
+# not here: the guest runs on, and its heartbeat is still worth hearing.
+OPERATIONS = (
+    'spawn', 'destroy', 'reboot', 'power_off', 'power_on', 'pause', 'unpause',
+    'suspend', 'resume', 'resume_state_on_host_boot', 'rescue', 'unrescue',
+    'trigger_crash_dump', 'snapshot', 'quiesce', 'unquiesce',
+    'volume_snapshot_create', 'volume_snapshot_delete', 'pre_live_migration',
+    'live_migration', 'live_migration_abort', 'live_migration_force_complete',
+    'rollback_live_migration_at_source',
+    'rollback_live_migration_at_destination',
+    'post_live_migration', 'post_live_migration_at_source',
+    'post_live_migration_at_destination', 'migrate_disk_and_power_off',
+    'finish_migration', 'finish_revert_migration', 'confirm_migration',
+)
+
+# After these the instance is no longer this host's.
+_LEAVES = frozenset((
+    'destroy', 'post_live_migration_at_source', 'confirm_migration',
+    'rollback_live_migration_at_destination'))
+
+# Nova destroys the domain but keeps the instance here.
+_COMES_BACK = frozenset((
+    'rebuilding', 'rebuild_block_device_mapping', 'rebuild_spawning',
+    'resize_reverting'))
+
+
+def _leaves(operation, instance):
+    return operation in _LEAVES and instance.task_state not in _COMES_BACK
+
+
+def wrap(operation, method):
+    """Make a driver method tell the monitor when it begins and ends.
+
+    :param operation: the method's name
+    :param method: LibvirtDriver's function
+    :returns: a function with the same signature
+    """
+    position = list(inspect.signature(method).parameters).index('instance')
+
+    @functools.wraps(method)
+    def planned(self, *args, **kwargs):
+        monitor = self.vmhealth_monitor
+        if monitor is None:
+            return method(self, *args, **kwargs)
+        instance = kwargs['instance'] if 'instance' in kwargs \
+            else args[position - 1]
+        monitor.begin(instance, operation)
+        gone = False
+        try:
+            result = method(self, *args, **kwargs)
+            gone = _leaves(operation, instance)
+            return result
+        finally:
+            monitor.end(instance, operation, gone)
+    return planned
+
+
+def planned_operations(driver_class):
+    """Class decorator: wrap every planned operation of the base class."""
+    for operation in OPERATIONS:
+        setattr(driver_class, operation,
+                wrap(operation, getattr(driver_class, operation)))
+    return driver_class

@@ -1,0 +1,230 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The driver in Nova's own in-process services, over a fake libvirt.
+
+What only the whole of Nova can show: the XML that its own code makes, its
+API's answers, placement's traits, and what reaches the notifier.
+"""
+
+import os
+import sys
+import threading
+import time
+import warnings
+
+from nova import context as nova_context
+from nova import objects
+from nova.tests.functional.libvirt import base
+from nova.virt.libvirt import blockinfo
+from nova.virt.libvirt import driver as libvirt_driver
+import sqlalchemy.exc
+
+from nova_vmhealth.core import protocol
+from nova_vmhealth.virt import driver
+from nova_vmhealth.virt import host
+from nova_vmhealth.virt import libvirt_events
+
+WATCHDOG_NONE = 0
+STOPPED, DESTROYED = 5, 1
+
+
+class HealthDriverTestBase(base.ServersTestBase):
+    """One compute service with our driver."""
+
+    api_major_version = 'v2.1'
+    microversion = 'latest'
+    NUMBER_OF_CELLS = 1
+    GRACE_S = 60.0
+
+    def setUp(self):
+        # Nova's fixtures look for it in a source tree, a wheel puts it here.
+        self.flags(api_paste_config=os.path.join(
+            sys.prefix, 'etc', 'nova', 'api-paste.ini'), group='wsgi')
+        super().setUp()
+        # Nova's fixture makes errors of them, and a newer SQLAlchemy than
+        # the one Nova was released with has more.
+        warnings.simplefilter('ignore', sqlalchemy.exc.SADeprecationWarning)
+        self.flags(compute_driver='vmhealth.HealthLibvirtDriver')
+        self.flags(notification_format='both', group='notifications')
+        # Nova's fixtures are quick: without this every fault would still be
+        # within the grace that follows the spawn.
+        self.flags(planned_grace_s=self.GRACE_S, group='vmhealth')
+        self.start_compute()
+        self.driver = self.computes['compute1'].driver
+        self.addCleanup(self._stop_threads)
+
+    def _clear_attrs(self):
+        # Nova deletes every public attribute; pytest wants its own back.
+        name = self._testMethodName
+        method = self.__dict__[name]
+        super()._clear_attrs()
+        setattr(self, name, method)
+
+    def _stop_threads(self):
+        self.driver.vmhealth_monitor.stop()
+
+    def flavor(self, **extra_specs):
+        return self._create_flavor(extra_spec={
+            key.replace('__', ':'): value
+            for key, value in extra_specs.items()})
+
+    def server(self, flavor_id=None, **kwargs):
+        return self._create_server(flavor_id=flavor_id, networks='none',
+                                   **kwargs)
+
+    def xml(self, server):
+        domain = self.driver._host.get_connection().lookupByUUIDString(
+            server['id'])
+        return domain.XMLDesc(0)
+
+    def libvirt_says(self, server, translate, *arguments):
+        """Let an event in the way HealthHost's callback does."""
+        self.driver._host.queue_event(host.ObservationEvent(
+            translate(server['id'], time.time(), *arguments)))
+
+    def wait_for_health(self, count=1):
+        return self.notifier.wait_for_versioned_notifications(
+            'instance.health', n_events=count, timeout=30.0)
+
+    def health_events(self):
+        """What was told once everything queued so far is dealt with."""
+        monitor = self.driver.vmhealth_monitor
+        while monitor._inbox._queue.qsize() or monitor._publisher.depth:
+            time.sleep(0.01)
+        return [n for n in self.notifier.versioned_notifications
+                if n['event_type'] == 'instance.health']
+
+
+class TestGuestXML(HealthDriverTestBase):
+
+    def test_opted_in_guest_has_the_channel_and_the_panic_device(self):
+        server = self.server(self.flavor(vmhealth__heartbeat='true',
+                                         vmhealth__panic_device='yes'))
+        self.assertIn('name="%s"' % protocol.CHANNEL_NAME,
+                      self.generated_xml(server))
+        self.assertIn('<panic model="isa"/>', self.generated_xml(server))
+
+    def test_plain_guest_is_stock_to_the_byte(self):
+        server = self.server()
+        self.assertEqual(self.generated_xml(server, stock=True),
+                         self.generated_xml(server))
+
+    def test_opting_in_changes_nothing_else(self):
+        server = self.server(self.flavor(vmhealth__heartbeat='true'))
+        ours = self.generated_xml(server).splitlines()
+        stock = self.generated_xml(server, stock=True).splitlines()
+        added = [line.strip() for line in ours if line not in stock]
+        self.assertEqual(1, len([line for line in added
+                                 if protocol.CHANNEL_NAME in line
+                                 and line.startswith('<target')]))
+        self.assertEqual([], [line for line in stock if line not in ours])
+
+    def generated_xml(self, server, stock=False):
+        """The XML that Nova makes for a server, by our class or its own."""
+        context = nova_context.get_admin_context()
+        instance = objects.Instance.get_by_uuid(context, server['id'])
+        self.driver.__class__ = (libvirt_driver.LibvirtDriver if stock
+                                 else driver.HealthLibvirtDriver)
+        try:
+            return self.driver._get_guest_xml(
+                context, instance, [], blockinfo.get_disk_info(
+                    'kvm', instance, instance.image_meta),
+                instance.image_meta)
+        finally:
+            self.driver.__class__ = driver.HealthLibvirtDriver
+
+
+class TestOptingIn(HealthDriverTestBase):
+
+    def assert_refused(self, key, value):
+        flavor_id = self.flavor()
+        response = self.admin_api.api_post(
+            '/flavors/%s/os-extra_specs' % flavor_id,
+            {'extra_specs': {key: value}}, check_response_status=[400])
+        self.assertIn(key, response.body['badRequest']['message'])
+
+    def test_api_refuses_a_bad_value_by_its_key(self):
+        self.assert_refused('vmhealth:interval_ms', 'abc')
+        self.assert_refused('vmhealth:heartbeat', 'perhaps')
+        self.assert_refused('vmhealth:misses', '0')
+        self.assert_refused('vmhealth:events', 'io_error,nonsense')
+
+    def test_api_refuses_an_unknown_key(self):
+        self.assert_refused('vmhealth:intervall_ms', '100')
+
+    def test_bad_image_property_fails_the_spawn_by_its_name(self):
+        image = self.glance.create(None, {
+            'name': 'bad', 'status': 'active', 'container_format': 'raw',
+            'disk_format': 'raw', 'size': 1, 'min_disk': 0, 'min_ram': 0,
+            'properties': {'hw_vmhealth_interval_ms': 'abc'}})
+        server = self.server(image_uuid=image['id'], expected_state='ERROR')
+        self.assertIn('hw_vmhealth_interval_ms', server['fault']['message'])
+
+    def test_compute_node_has_the_trait(self):
+        traits = self._get_provider_traits(self.compute_rp_uuids['compute1'])
+        self.assertIn(driver.TRAIT, traits)
+
+
+class TestUnplanned(HealthDriverTestBase):
+
+    GRACE_S = 0.0
+
+    def test_a_stop_behind_novas_back_is_a_fault(self):
+        server = self.server()
+        self.libvirt_says(server, libvirt_events.lifecycle, STOPPED, DESTROYED)
+        (told,) = self.wait_for_health()
+        self.assertEqual('stopped_unexpectedly',
+                         told['payload']['nova_object.data']['cause'])
+
+
+class TestEvents(HealthDriverTestBase):
+
+    def test_watchdog_reaches_the_notifier_with_the_instances_project(self):
+        server = self.server()
+        self.libvirt_says(server, libvirt_events.watchdog, WATCHDOG_NONE)
+        (told,) = self.wait_for_health()
+        payload = told['payload']
+        self.assertEqual('InstanceHealthPayload', payload['nova_object.name'])
+        data = payload['nova_object.data']
+        self.assertEqual(server['id'], data['uuid'])
+        self.assertEqual(server['tenant_id'], data['tenant_id'])
+        self.assertEqual('watchdog_expired', data['cause'])
+        self.assertEqual('raised', data['transition'])
+        self.assertEqual('compute1', data['host'])
+        self.assertEqual('nova-compute:compute1', told['publisher_id'])
+
+    def test_novas_own_stop_is_no_fault(self):
+        server = self.server()
+        self.api.post_server_action(server['id'], {'os-stop': None})
+        self.libvirt_says(server, libvirt_events.lifecycle, STOPPED, DESTROYED)
+        self._wait_for_state_change(server, 'SHUTOFF')
+        self.assertEqual([], self.health_events())
+
+    def test_deleting_a_server_tells_nothing(self):
+        server = self.server()
+        self._delete_server(server)
+        self.libvirt_says(server, libvirt_events.lifecycle, STOPPED, DESTROYED)
+        self.assertEqual([], self.health_events())
+
+
+class TestService(HealthDriverTestBase):
+
+    def test_stopping_the_service_leaves_no_thread(self):
+        def ours():
+            return sorted(t.name for t in threading.enumerate()
+                          if t.name.startswith('vmhealth-'))
+        self.assertEqual(
+            ['vmhealth-background', 'vmhealth-heartbeat', 'vmhealth-sender',
+             'vmhealth-worker'], ours())
+        self.computes['compute1'].stop()
+        self.assertEqual([], ours())

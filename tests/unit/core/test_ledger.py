@@ -1,0 +1,706 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The ledger against tables of stories: what goes in, what is told."""
+
+import itertools
+
+import pytest
+
+from nova_vmhealth.core import ledger
+from nova_vmhealth.core import page
+from nova_vmhealth.core import transitions
+from nova_vmhealth.core.vocabulary import Cause
+from nova_vmhealth.core.vocabulary import Health
+from nova_vmhealth.core.vocabulary import Kind
+from nova_vmhealth.core.vocabulary import Observation
+from nova_vmhealth.core.vocabulary import Severity
+
+ALL = frozenset(Cause)
+CHANNEL = 'org.openstack.vmhealth.0'
+# the wall clock when the monotonic clock of these tests shows 0
+EPOCH = 1_000_000.0
+
+
+def fault(cause, subject='', **details):
+    return Kind.FAULT, Cause(cause), subject, details
+
+
+def recovered(cause, subject=''):
+    return Kind.RECOVERED, Cause(cause), subject, {}
+
+
+def saw(kind, **details):
+    return Kind(kind), None, '', details
+
+
+def begun(operation='reboot'):
+    return saw('planned_begun', operation=operation)
+
+
+def ended(operation='reboot'):
+    return saw('planned_ended', operation=operation)
+
+
+STARTED = saw('started', reason='booted')
+RESUMED = saw('resumed', reason='unpaused')
+REBOOTED = saw('rebooted')
+BEATS = saw('heartbeat_established')
+DESTROYED = saw('stopped', reason='destroyed')
+SHUT_DOWN = saw('stopped', reason='shutdown')
+
+
+class Story:
+    """A ledger with its clock in the test's hand."""
+
+    def __init__(self, wanted=ALL, **settings):
+        ids = itertools.count(1)
+        self.ledger = ledger.Ledger(
+            ledger.Settings(**settings), lambda: 'id-%d' % next(ids))
+        self.now = 0.0
+        self.wanted = wanted
+
+    def see(self, seen, uuid='vm'):
+        kind, cause, subject, details = seen
+        return self.ledger.observe(
+            Observation(kind, uuid, EPOCH + self.now - 0.25, cause, subject,
+                        details),
+            self.now, EPOCH + self.now, self.wanted)
+
+    def tell(self, *seen, uuid='vm'):
+        """See it all and return what was told, one line an event."""
+        return [line(event) for one in seen for event in self.see(one, uuid)]
+
+    def wait(self, seconds):
+        """Let time pass, the timer being called when it asks to be."""
+        events = []
+        end = self.now + seconds
+        while True:
+            deadline = self.ledger.next_deadline()
+            if deadline is None or deadline > end:
+                break
+            self.now = max(self.now, deadline)
+            events += self.ledger.handle_timer(self.now, EPOCH + self.now)
+        self.now = end
+        return [line(event) for event in events]
+
+    def active(self, uuid='vm'):
+        return ['%s %s' % (c.cause.value, c.subject) if c.subject
+                else c.cause.value for c in self.ledger.conditions(uuid)]
+
+
+def line(event):
+    text = '%s %s' % (event.transition.value, event.cause.value)
+    if event.subject:
+        text += ' ' + event.subject
+    if event.count > 1:
+        text += ' x%d' % event.count
+    if event.operation:
+        text += ' during ' + event.operation
+    return text
+
+
+# Design, the table of causes: what comes, what clears it, what does not.
+@pytest.mark.parametrize('comes,condition,keeps,clears', [
+    ([BEATS, fault('heartbeat_lost')], 'heartbeat_lost',
+     [RESUMED, recovered('io_error')], recovered('heartbeat_lost')),
+    ([BEATS, fault('heartbeat_lost')], 'heartbeat_lost',
+     [STARTED, REBOOTED], BEATS),
+    ([fault('heartbeat_not_established')], 'heartbeat_not_established',
+     [STARTED, RESUMED], BEATS),
+    ([fault('heartbeat_not_established')], 'heartbeat_not_established',
+     [REBOOTED], recovered('heartbeat_not_established')),
+    ([fault('guest_unhealthy', 'db')], 'guest_unhealthy db',
+     [BEATS, RESUMED, REBOOTED, recovered('guest_unhealthy'),
+      recovered('guest_unhealthy', 'disk'),
+      recovered('guest_degraded', 'db')],
+     recovered('guest_unhealthy', 'db')),
+    ([fault('guest_unhealthy')], 'guest_unhealthy',
+     [recovered('guest_unhealthy', 'db')], recovered('guest_unhealthy')),
+    ([fault('guest_degraded', 'db')], 'guest_degraded db',
+     [recovered('guest_degraded')], recovered('guest_degraded', 'db')),
+    ([fault('guest_degraded', 'db')], 'guest_degraded db', [], STARTED),
+    ([BEATS, fault('agent_exited', reason='bye')], 'agent_exited',
+     [STARTED, RESUMED], BEATS),
+    ([BEATS, fault('agent_exited', reason='bye')], 'agent_exited',
+     [], recovered('agent_exited')),
+    ([BEATS, saw('agent_disconnected', channel=CHANNEL)], 'agent_exited',
+     [saw('agent_connected', channel='org.qemu.guest_agent.0')],
+     saw('agent_connected', channel=CHANNEL)),
+    ([fault('watchdog_expired', action='none')], 'watchdog_expired',
+     [RESUMED, fault('watchdog_expired', action='none'), BEATS], STARTED),
+    ([fault('watchdog_expired', action='none')], 'watchdog_expired',
+     [BEATS, RESUMED], recovered('heartbeat_lost')),
+    ([fault('watchdog_expired', action='inject-nmi')], 'watchdog_expired',
+     [RESUMED], BEATS),
+    ([fault('watchdog_expired', action='reset')], 'watchdog_expired',
+     [], REBOOTED),
+    ([fault('watchdog_expired', action='pause')], 'watchdog_expired',
+     [BEATS], RESUMED),
+    ([fault('watchdog_expired', action='none')], 'watchdog_expired',
+     [], recovered('watchdog_expired')),
+    ([fault('io_error', 'vda', action='pause')], 'io_error vda',
+     [REBOOTED, BEATS, fault('io_error', 'vda', action='report')], RESUMED),
+    ([fault('io_error', 'vda', action='pause')], 'io_error vda',
+     [], STARTED),
+    ([fault('io_error', 'vda', action='report')], 'io_error vda',
+     [RESUMED, STARTED, recovered('io_error', 'vdb')],
+     recovered('io_error', 'vda')),
+    ([fault('io_error', 'vda', action='report')], 'io_error vda',
+     [], recovered('io_error')),
+    ([fault('guest_crashed', reason='panicked')], 'guest_crashed',
+     [RESUMED, BEATS], STARTED),
+    ([saw('stopped', reason='crashed')], 'guest_crashed', [], REBOOTED),
+    ([saw('stopped', reason='failed')], 'qemu_failed',
+     [REBOOTED, RESUMED, BEATS], STARTED),
+    ([DESTROYED], 'stopped_unexpectedly', [REBOOTED, RESUMED], STARTED),
+    ([SHUT_DOWN], 'stopped_unexpectedly', [], STARTED),
+    ([saw('stopped')], 'stopped_unexpectedly', [], STARTED),
+    ([saw('stopped', reason='of libvirt 99')], 'stopped_unexpectedly',
+     [], STARTED),
+    ([saw('shutdown_by_host'), SHUT_DOWN], 'stopped_unexpectedly',
+     [], STARTED),
+    ([saw('shutdown_by_guest'), DESTROYED], 'stopped_unexpectedly',
+     [], STARTED),
+    ([saw('shutdown_by_guest'), STARTED, SHUT_DOWN], 'stopped_unexpectedly',
+     [], STARTED),
+    ([saw('shutdown_by_guest'), SHUT_DOWN], 'guest_shutdown',
+     [REBOOTED, begun('power_off'), ended('power_off')], STARTED),
+    ([saw('stopped', reason='shutdown', by='guest')], 'guest_shutdown',
+     [], STARTED),
+    ([saw('paused', reason='ioerror')], 'paused_unexpectedly',
+     [REBOOTED, BEATS], RESUMED),
+    ([saw('paused', reason='watchdog')], 'paused_unexpectedly', [], RESUMED),
+    ([saw('paused', reason='api_error')], 'paused_unexpectedly', [], RESUMED),
+    ([saw('paused', reason='postcopy_failed')], 'paused_unexpectedly',
+     [], STARTED),
+    ([fault('memory_failure', recipient='guest')], 'memory_failure',
+     [RESUMED, REBOOTED, BEATS], STARTED),
+    ([fault('control_error')], 'control_error',
+     [RESUMED, REBOOTED], recovered('control_error')),
+    ([fault('control_error')], 'control_error', [], STARTED),
+    ([fault('not_running')], 'not_running', [], recovered('not_running')),
+    ([fault('not_running')], 'not_running', [RESUMED], STARTED),
+    ([fault('host_fault')], 'host_fault',
+     [STARTED, REBOOTED, RESUMED, BEATS], recovered('host_fault')),
+])
+def test_a_row_of_the_table(comes, condition, keeps, clears):
+    story = Story()
+    assert story.tell(*comes) == ['raised ' + condition]
+    story.tell(*keeps)
+    assert story.active() == [condition]
+    story.wait(5)
+    told = story.tell(clears)
+    assert len(told) == 1
+    assert told[0].startswith('cleared ' + condition)
+    assert story.active() == []
+    assert story.tell(clears) == []
+
+
+@pytest.mark.parametrize('seen', [
+    [STARTED], [RESUMED], [REBOOTED], [BEATS],
+    [saw('paused', reason='paused')],
+    [saw('paused', reason='migrated')],
+    [saw('paused', reason='restored')],
+    [saw('paused', reason='from_snapshot')],
+    [saw('paused', reason='postcopy')],
+    [saw('paused', reason='crashed')],
+    [saw('paused')],
+    [saw('paused', reason='of libvirt 99')],
+    [saw('stopped', reason='migrated')],
+    [saw('stopped', reason='saved')],
+    [saw('stopped', reason='from_snapshot')],
+    [saw('shutdown_by_guest')],
+    [saw('shutdown_by_host')],
+    [saw('agent_connected', channel=CHANNEL)],
+    # no agent was ever there
+    [saw('agent_disconnected', channel=CHANNEL)],
+    [BEATS, saw('agent_disconnected', channel='org.qemu.guest_agent.0')],
+    [recovered('io_error', 'vda')],
+    [begun(), ended()],
+    # nobody speaks for a guest that is off
+    [saw('stopped', reason='saved'), fault('heartbeat_lost')],
+])
+def test_no_fault(seen):
+    story = Story()
+    assert story.tell(*seen) == []
+    assert story.active() == []
+
+
+def test_an_unwanted_cause_raises_nothing():
+    story = Story(wanted=frozenset({Cause.IO_ERROR}))
+    assert story.tell(BEATS, fault('watchdog_expired'), DESTROYED) == []
+    assert story.tell(fault('io_error', 'vda')) == ['raised io_error vda']
+
+
+def test_a_silent_guest_is_not_healthy_even_if_nobody_wants_to_know():
+    story = Story(wanted=frozenset())
+    story.tell(BEATS)
+    assert story.ledger.health('vm') is Health.HEALTHY
+    story.tell(fault('heartbeat_lost'))
+    assert story.ledger.health('vm') is Health.UNKNOWN
+
+
+@pytest.mark.parametrize('stop,told', [
+    (DESTROYED, []),
+    (SHUT_DOWN, []),
+    (saw('stopped', reason='crashed'), []),
+    (saw('stopped', reason='failed'), ['raised qemu_failed']),
+])
+def test_the_stop_after_a_crash_is_part_of_it(stop, told):
+    story = Story()
+    story.tell(fault('guest_crashed', reason='panicked'))
+    assert story.tell(stop) == told
+
+
+def test_the_stop_after_a_crash_that_is_held_is_part_of_it_too():
+    story = Story()
+    story.tell(fault('guest_crashed'), REBOOTED)
+    assert story.tell(fault('guest_crashed'), DESTROYED) == []
+    assert story.wait(1) == ['raised guest_crashed']
+
+
+# Health
+
+@pytest.mark.parametrize('cause', Cause)
+def test_severity_decides_health(cause):
+    story = Story()
+    event, = story.see(fault(cause))
+    assert event.health is {
+        Severity.CRITICAL: Health.UNHEALTHY,
+        Severity.WARNING: Health.DEGRADED,
+        Severity.INFO: Health.UNKNOWN,
+    }[event.severity]
+    assert event.previous_health is Health.UNKNOWN
+    assert story.ledger.health('vm') is event.health
+
+
+def test_health_follows_the_worst():
+    story = Story()
+    story.see(BEATS)
+    changes = [(event.previous_health.value, event.health.value)
+               for seen in (fault('control_error'),
+                            fault('io_error', 'vda'),
+                            fault('guest_unhealthy', 'db'),
+                            recovered('io_error', 'vda'),
+                            recovered('guest_unhealthy', 'db'),
+                            recovered('control_error'))
+               for event in story.see(seen)]
+    assert changes == [
+        ('healthy', 'degraded'), ('degraded', 'unhealthy'),
+        ('unhealthy', 'unhealthy'), ('unhealthy', 'unhealthy'),
+        ('unhealthy', 'degraded'), ('degraded', 'healthy')]
+
+
+@pytest.mark.parametrize('seen,health', [
+    ([], 'unknown'),
+    ([BEATS], 'healthy'),
+    ([BEATS, STARTED], 'unknown'),
+    ([BEATS, REBOOTED], 'unknown'),
+    ([BEATS, RESUMED], 'healthy'),
+    ([BEATS, saw('stopped', reason='saved')], 'unknown'),
+    ([BEATS, saw('shutdown_by_guest'), SHUT_DOWN], 'unknown'),
+    ([BEATS, fault('heartbeat_lost')], 'unhealthy'),
+    ([BEATS, fault('heartbeat_lost'), recovered('heartbeat_lost')],
+     'healthy'),
+    ([BEATS, fault('agent_exited')], 'degraded'),
+    ([BEATS, fault('agent_exited'), BEATS], 'healthy'),
+    ([BEATS, saw('agent_disconnected', channel=CHANNEL),
+      saw('agent_connected', channel=CHANNEL)], 'healthy'),
+    ([fault('heartbeat_not_established'), BEATS], 'healthy'),
+])
+def test_health_without_a_condition_is_the_heartbeats(seen, health):
+    story = Story()
+    story.tell(*seen)
+    assert story.ledger.health('vm') is Health(health)
+
+
+def test_a_recovery_says_healthy_in_the_same_event():
+    story = Story()
+    story.tell(BEATS, fault('heartbeat_lost'))
+    event, = story.see(recovered('heartbeat_lost'))
+    assert (event.previous_health, event.health) == (
+        Health.UNHEALTHY, Health.HEALTHY)
+
+
+# What an event carries
+
+def test_an_event_in_full():
+    story = Story()
+    story.now = 100.0
+    event, = story.see(fault('io_error', 'vda', action='pause', path='/d'))
+    assert event.event_id == 'id-1'
+    assert event.sequence == 1
+    assert event.instance_uuid == 'vm'
+    assert event.subject == 'vda'
+    assert event.severity is Severity.CRITICAL
+    assert event.occurred_at == EPOCH + 99.75
+    assert event.detected_at == EPOCH + 100.0
+    assert event.count == 1
+    assert event.details == {'action': 'pause', 'path': '/d'}
+    assert event.operation == ''
+    assert event.suppressed is False
+    assert event.conditions == story.ledger.conditions('vm')
+    condition, = event.conditions
+    assert (condition.cause, condition.subject) == (Cause.IO_ERROR, 'vda')
+    assert condition.since == EPOCH + 99.75
+    assert condition.count == 1
+
+    story.now = 103.0
+    cleared, = story.see(RESUMED)
+    assert cleared.sequence == 2
+    assert cleared.occurred_at == EPOCH + 102.75
+    assert cleared.detected_at == EPOCH + 103.0
+    assert cleared.details == {'action': 'pause', 'path': '/d'}
+    assert cleared.conditions == ()
+
+
+def test_instances_have_nothing_in_common():
+    story = Story()
+    story.tell(fault('io_error', 'vda'), uuid='a')
+    event, = story.see(fault('io_error', 'vda'), uuid='b')
+    assert event.sequence == 1
+    assert len(event.conditions) == 1
+    story.tell(saw('forgotten'), uuid='a')
+    assert story.active('a') == []
+    assert story.active('b') == ['io_error vda']
+
+
+def test_forgotten_says_and_keeps_nothing():
+    story = Story()
+    story.tell(begun(), fault('io_error', 'vda', action='report'),
+               fault('io_error', 'vda', action='report'))
+    assert story.tell(saw('forgotten')) == []
+    assert story.ledger.next_deadline() is None
+    assert story.ledger.health('vm') is Health.UNKNOWN
+    assert not story.ledger.is_planned('vm')
+    story.see(fault('io_error', 'vda'))
+    event, = story.see(fault('control_error'))
+    assert event.sequence == 2
+
+
+# Storms and flaps
+
+def test_a_storm_is_one_update_a_second():
+    story = Story()
+    told = []
+    for _ in range(40):
+        told += story.wait(0.125)
+        told += story.tell(fault('io_error', 'vda', action='report'))
+    told += story.wait(30)
+    assert told == ['raised io_error vda',
+                    'updated io_error vda x8',
+                    'updated io_error vda x16',
+                    'updated io_error vda x24',
+                    'updated io_error vda x32',
+                    'updated io_error vda x40']
+
+
+def test_a_late_repeat_is_told_at_once():
+    story = Story()
+    story.tell(fault('io_error', 'vda', n='1'))
+    story.wait(1)
+    event, = story.see(fault('io_error', 'vda', n='2'))
+    assert line(event) == 'updated io_error vda x2'
+    assert event.details == {'n': '2'}
+    assert event.occurred_at == EPOCH + 0.75
+    assert event.conditions[0].since == EPOCH - 0.25
+
+
+def test_a_pending_update_carries_the_last_occurrence():
+    story = Story()
+    story.tell(fault('io_error', 'vda', n='1'))
+    story.now = 0.5
+    story.tell(fault('io_error', 'vda', n='2'))
+    assert story.ledger.next_deadline() == 1.0
+    assert story.ledger.handle_timer(0.875, EPOCH + 0.875) == []
+    event, = story.ledger.handle_timer(1.0, EPOCH + 1)
+    assert event.details == {'n': '2'}
+    assert (event.occurred_at, event.detected_at) == (
+        EPOCH + 0.25, EPOCH + 0.5)
+    assert story.ledger.handle_timer(2.0, EPOCH + 2) == []
+
+
+def test_a_clear_takes_the_pending_update_along():
+    story = Story()
+    assert story.tell(fault('io_error', 'vda', action='pause'),
+                      fault('io_error', 'vda', action='pause'),
+                      RESUMED) == ['raised io_error vda',
+                                   'cleared io_error vda x2']
+    assert story.wait(100) == []
+
+
+def test_a_flap_raises_once_a_second():
+    story = Story()
+    told = []
+    for _ in range(20):
+        told += story.tell(fault('guest_crashed'), REBOOTED)
+        told += story.wait(0.125)
+    assert told == ['raised guest_crashed', 'cleared guest_crashed'] * 3
+
+
+def test_a_flap_ends_with_the_truth():
+    story = Story()
+    story.tell(fault('guest_crashed'), REBOOTED)
+    story.now = 0.5
+    assert story.tell(fault('guest_crashed'), fault('guest_crashed')) == []
+    assert story.ledger.health('vm') is Health.UNKNOWN
+    story.now = 1.0
+    event, = story.ledger.handle_timer(1.0, EPOCH + 1)
+    assert line(event) == 'raised guest_crashed x2'
+    assert (event.occurred_at, event.detected_at) == (
+        EPOCH + 0.25, EPOCH + 0.5)
+
+
+def test_degraded_and_unhealthy_replace_each_other():
+    story = Story()
+    assert story.tell(fault('guest_degraded', 'db'),
+                      fault('guest_unhealthy', 'disk'),
+                      fault('guest_unhealthy', 'db')) == [
+        'raised guest_degraded db', 'raised guest_unhealthy disk',
+        'cleared guest_degraded db', 'raised guest_unhealthy db']
+    story.wait(2)
+    assert story.tell(fault('guest_degraded', 'db')) == [
+        'cleared guest_unhealthy db', 'raised guest_degraded db']
+    assert story.active() == ['guest_unhealthy disk', 'guest_degraded db']
+
+
+def test_the_replaced_ends_even_if_nobody_wants_its_successor():
+    story = Story(wanted=frozenset({Cause.GUEST_UNHEALTHY}))
+    story.tell(fault('guest_unhealthy', 'db'))
+    assert story.tell(fault('guest_degraded', 'db')) == [
+        'cleared guest_unhealthy db']
+
+
+def test_a_reported_io_error_ends_by_itself():
+    story = Story()
+    story.tell(fault('io_error', 'vda', action='report'))
+    assert story.wait(59) == []
+    assert story.tell(fault('io_error', 'vda', action='report')) == [
+        'updated io_error vda x2']
+    assert story.wait(59.875) == []
+    story.now = story.ledger.next_deadline()
+    event, = story.ledger.handle_timer(story.now, EPOCH + story.now)
+    assert line(event) == 'cleared io_error vda x2'
+    assert event.occurred_at == event.detected_at == EPOCH + story.now
+    assert story.ledger.next_deadline() is None
+
+
+def test_an_io_error_that_paused_the_guest_does_not():
+    story = Story()
+    story.tell(fault('io_error', 'vda', action='pause'))
+    assert story.ledger.next_deadline() is None
+    assert story.wait(1000) == []
+
+
+def test_a_guests_many_subjects_are_folded():
+    story = Story()
+    for number in range(1000):
+        story.tell(fault('guest_unhealthy', 'audit%d' % number),
+                   fault('io_error', 'vd%d' % number, action='report'))
+    story.tell(*(fault(cause) for cause in Cause))
+    assert len(story.active()) <= page.MAX_CONDITIONS
+    causes = {condition.cause for condition in story.ledger.conditions('vm')}
+    # guest_degraded on the whole took the place of guest_unhealthy's fold
+    assert causes == ALL
+    story.wait(1)
+    folded, = (c for c in story.ledger.conditions('vm')
+               if c.cause is Cause.IO_ERROR and not c.subject)
+    assert folded.count > 900
+
+
+def test_subjects_that_come_and_go_are_folded_too():
+    story = Story()
+    told = []
+    for number in range(1000):
+        told += story.tell(fault('guest_unhealthy', 'audit%d' % number),
+                           recovered('guest_unhealthy', 'audit%d' % number))
+    assert len(told) <= 2 * page.MAX_CONDITIONS
+
+
+# Planned operations
+
+@pytest.mark.parametrize('seen', [
+    DESTROYED, SHUT_DOWN, saw('stopped'),
+    saw('stopped', reason='saved'), saw('stopped', reason='migrated'),
+    saw('stopped', reason='shutdown', by='guest'),
+    saw('shutdown_by_guest'), saw('shutdown_by_host'),
+    saw('paused', reason='paused'), saw('paused', reason='migrated'),
+    saw('agent_disconnected', channel=CHANNEL),
+    fault('heartbeat_lost'), fault('heartbeat_not_established'),
+    fault('agent_exited'), fault('not_running'),
+    fault('stopped_unexpectedly'), fault('guest_shutdown'),
+])
+def test_a_side_effect_is_no_fault(seen):
+    for before in ([begun()], [begun(), ended()]):
+        story = Story()
+        story.tell(BEATS)
+        assert story.tell(*before, seen) == []
+        assert story.active() == []
+
+
+@pytest.mark.parametrize('seen,condition', [
+    (fault('watchdog_expired', action='none'), 'watchdog_expired'),
+    (fault('io_error', 'vda', action='pause'), 'io_error vda'),
+    (fault('guest_crashed', reason='panicked'), 'guest_crashed'),
+    (saw('stopped', reason='crashed'), 'guest_crashed'),
+    (saw('stopped', reason='failed'), 'qemu_failed'),
+    (fault('memory_failure'), 'memory_failure'),
+    (saw('paused', reason='ioerror'), 'paused_unexpectedly'),
+    (saw('paused', reason='watchdog'), 'paused_unexpectedly'),
+    (saw('paused', reason='postcopy_failed'), 'paused_unexpectedly'),
+    (saw('paused', reason='api_error'), 'paused_unexpectedly'),
+    (fault('guest_unhealthy', 'db'), 'guest_unhealthy db'),
+])
+def test_a_real_fault_is_told_with_the_operation(seen, condition):
+    for before in ([begun()], [begun(), ended()]):
+        story = Story()
+        story.tell(*before)
+        assert story.tell(seen) == ['raised %s during reboot' % condition]
+
+
+@pytest.mark.parametrize('steps,planned', [
+    ([begun('a')], True),
+    ([begun('a'), begun('b'), ended('b')], True),
+    ([begun('a'), begun('b'), ended('a')], True),
+    ([begun('a'), begun('a'), ended('a')], True),
+    ([begun('a'), begun('b'), ended('b'), ended('a')], False),
+    ([begun('a'), begun('a'), ended('a'), ended('a')], False),
+    ([begun('a'), ended('b')], True),
+    ([ended('a')], False),
+    ([begun('a'), ended('a'), begun('b')], True),
+])
+def test_operations_nest(steps, planned):
+    story = Story()
+    story.tell(*steps)
+    story.wait(10)
+    assert story.ledger.is_planned('vm') is planned
+    assert bool(story.tell(DESTROYED)) is not planned
+
+
+def test_the_outer_operation_is_the_one_named():
+    story = Story()
+    assert story.tell(begun('reboot'), begun('power_off'), ended('power_off'),
+                      fault('io_error', 'vda')) == [
+        'raised io_error vda during reboot']
+
+
+def test_the_grace_period_ends():
+    story = Story()
+    story.tell(begun(), ended())
+    assert story.ledger.next_deadline() == 10.0
+    story.wait(9.875)
+    assert story.ledger.is_planned('vm')
+    story.wait(0.125)
+    assert not story.ledger.is_planned('vm')
+    assert story.ledger.next_deadline() is None
+    assert story.tell(DESTROYED) == ['raised stopped_unexpectedly']
+
+
+def test_the_grace_period_ends_without_a_timer():
+    story = Story()
+    story.tell(begun(), ended())
+    story.now = 10.0
+    assert story.tell(DESTROYED) == ['raised stopped_unexpectedly']
+
+
+@pytest.mark.parametrize('seen', [
+    fault('heartbeat_lost'), fault('agent_exited'), fault('not_running'),
+    fault('heartbeat_not_established'),
+])
+def test_a_side_effect_that_outlives_the_grace_is_a_fault(seen):
+    story = Story()
+    told = story.tell(begun(), seen, ended())
+    told += story.wait(9.875)
+    assert told == []
+    assert story.wait(0.125) == ['raised ' + seen[1].value]
+
+
+@pytest.mark.parametrize('end', [
+    BEATS, recovered('heartbeat_lost'), DESTROYED, saw('forgotten'),
+])
+def test_a_side_effect_that_passes_is_never_told(end):
+    story = Story()
+    assert story.tell(
+        BEATS, begun(), fault('heartbeat_lost'), end, ended()) == []
+    assert story.wait(100) == []
+
+
+def test_silence_that_comes_after_novas_stop_is_void():
+    story = Story()
+    assert story.tell(BEATS, begun('power_off'), DESTROYED,
+                      fault('heartbeat_lost'), ended('power_off')) == []
+    assert story.wait(100) == []
+
+
+def test_novas_stop_ends_what_a_stopped_guest_cannot_have():
+    story = Story()
+    story.tell(BEATS, fault('guest_unhealthy', 'db'), fault('heartbeat_lost'),
+               saw('paused', reason='ioerror'),
+               fault('io_error', 'vda', action='pause'),
+               fault('guest_crashed'))
+    assert story.tell(begun('power_off'), DESTROYED) == [
+        'cleared guest_unhealthy db during power_off',
+        'cleared heartbeat_lost during power_off',
+        'cleared paused_unexpectedly during power_off']
+    assert story.active() == ['io_error vda', 'guest_crashed']
+
+
+@pytest.mark.parametrize('operation,told', [
+    ('power_off', ['cleared stopped_unexpectedly during power_off']),
+    ('snapshot', []),
+])
+def test_novas_stop_of_what_has_stopped_already(operation, told):
+    story = Story()
+    story.tell(DESTROYED)
+    assert story.tell(begun(operation), ended(operation)) == told
+
+
+def test_a_stop_that_failed_clears_nothing():
+    story = Story()
+    story.tell(BEATS, fault('heartbeat_lost'))
+    assert story.tell(begun('power_off'), ended('power_off')) == []
+
+
+def test_a_guest_that_moves_away_is_not_stopped():
+    story = Story()
+    story.tell(BEATS, fault('heartbeat_lost'), begun('live_migration'))
+    assert story.tell(saw('stopped', reason='migrated')) == []
+    assert story.active() == ['heartbeat_lost']
+
+
+# Time
+
+def test_deadlines():
+    story = Story()
+    assert story.ledger.next_deadline() is None
+    assert story.ledger.handle_timer(0.0, EPOCH) == []
+    story.tell(fault('io_error', 'vda', action='report'), uuid='a')
+    assert story.ledger.next_deadline() == 60.0
+    story.tell(begun(), ended(), uuid='b')
+    assert story.ledger.next_deadline() == 10.0
+    story.tell(fault('control_error'), fault('control_error'), uuid='c')
+    assert story.ledger.next_deadline() == 1.0
+
+
+# The tables
+
+def test_every_cause_can_end():
+    by_kind = {cause for rules in transitions.CLEARS.values()
+               for cause in rules}
+    assert by_kind == ALL - {Cause.HOST_FAULT}
+
+
+def test_weights_are_the_worst_first():
+    assert list(transitions.WEIGHT.values()) == [
+        Health.UNHEALTHY, Health.DEGRADED]

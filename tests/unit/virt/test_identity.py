@@ -1,0 +1,103 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Reading Nova's objects without a lazy load; policies from both sources."""
+
+import pytest
+
+from nova import objects
+from nova.objects import fields
+from oslo_config import cfg
+
+from nova_vmhealth import conf
+from nova_vmhealth import exception
+from nova_vmhealth.virt import identity
+
+UUID = '6f70656e-7374-6163-6b20-6865616c7468'
+
+objects.register_all()
+
+
+@pytest.fixture
+def limits():
+    parsed = cfg.ConfigOpts()
+    conf.register_opts(parsed)
+    parsed([])
+    return conf.limits(parsed)
+
+
+def flavor(**extra_specs):
+    return objects.Flavor(
+        name='m1', extra_specs={key.replace('__', ':'): value
+                                for key, value in extra_specs.items()})
+
+
+def instance(system_metadata=None, **attributes):
+    loaded = objects.Instance(uuid=UUID, id=7, **attributes)
+    if system_metadata is not None:
+        loaded.system_metadata = system_metadata
+    return loaded
+
+
+def test_identity_of_a_full_instance():
+    found = identity.identity_of(instance(
+        display_name='db1', project_id='p', user_id='u', host='h', node='n',
+        availability_zone='az', flavor=flavor(vmhealth__heartbeat='true'),
+        image_ref='i', vm_state='active', power_state=1, task_state=None,
+        metadata={'tier': 'gold'}))
+    assert (found.name, found.tenant_id, found.host, found.node) == (
+        'db1', 'p', 'h', 'n')
+    assert found.flavor_name == 'm1'
+    assert found.extra_specs == {'vmhealth:heartbeat': 'true'}
+    assert found.power_state == fields.InstancePowerState.RUNNING
+    assert found.metadata == {'tier': 'gold'}
+
+
+def test_identity_never_loads_what_is_missing():
+    """An Instance without a context raises on every lazy load."""
+    found = identity.identity_of(instance())
+    assert found.uuid == UUID
+    assert found.flavor_name is None
+    assert found.metadata == {}
+
+
+@pytest.mark.parametrize('specs, system_metadata, heartbeat, interval', [
+    ({}, None, False, 1000),
+    ({'vmhealth__heartbeat': 'true'}, None, True, 1000),
+    ({}, {'image_hw_vmhealth_heartbeat': 'yes',
+          'image_hw_vmhealth_interval_ms': '250'}, True, 250),
+    ({'vmhealth__heartbeat': 'false'},
+     {'image_hw_vmhealth_heartbeat': 'true'}, False, 1000),
+    ({'vmhealth__interval_ms': '500'},
+     {'image_hw_vmhealth_interval_ms': '250'}, False, 500),
+])
+def test_policy(limits, specs, system_metadata, heartbeat, interval):
+    policy, clamps = identity.policy_of(instance(system_metadata),
+                                        flavor(**specs), limits)
+    assert (policy.heartbeat, policy.interval_ms) == (heartbeat, interval)
+    assert not clamps
+
+
+def test_a_bad_image_property_is_named(limits):
+    with pytest.raises(exception.InvalidPolicy,
+                       match='hw_vmhealth_interval_ms'):
+        identity.policy_of(
+            instance({'image_hw_vmhealth_interval_ms': 'abc'}), flavor(),
+            limits)
+
+
+def test_cache_keeps_an_instance_with_a_bad_value_unwatched(limits):
+    cache = identity.InstanceCache(limits)
+    cache.put(instance({'image_hw_vmhealth_heartbeat': 'perhaps'}))
+    assert cache.get(UUID).policy.heartbeat is False
+    cache.forget(UUID)
+    assert cache.get(UUID) is None
