@@ -18,9 +18,10 @@ from typing import Optional
 # An agent at the shortest interval, 100 ms, answers ten times a second and
 # reports at times; ten times that much is a flood.
 LINES_PER_S = 100
-# The same number of lines of the greatest length, with room to spare, so that
-# a very long line is thrown away quickly without costing the loop much.
-BYTES_PER_S = 1 << 20
+# Twenty times the same number of lines of the greatest length: a line of 10
+# MiB is thrown away before the guest's silence becomes a loss, at about a
+# hundred reads a second.
+BYTES_PER_S = 8 << 20
 _WINDOW_S = 1.0
 
 

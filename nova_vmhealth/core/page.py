@@ -131,7 +131,7 @@ class Page:
                   for event in self._clear(entry, now, obs.occurred_at, wall)]
         if obs.kind is Kind.RESUMED:
             for entry in self._entries.values():
-                entry.resumed, entry.paused = True, False
+                entry.resumed = True
         if cause is not None:
             events += self._fault(cause, obs, now, wall, wanted)
         return events
@@ -184,7 +184,7 @@ class Page:
             self.beating = False
 
     def _plan(self, obs: Observation, now: float) -> None:
-        name = obs.details.get('operation', '')
+        name = obs.details.get('operation') or 'unknown'
         if obs.kind is Kind.PLANNED_BEGUN:
             if not self._operations:
                 self._operation = name
@@ -200,7 +200,7 @@ class Page:
     def _ended_by(self, obs: Observation) -> Iterator[Entry]:
         rules = self._clearing_rules(obs)
         for entry in list(self._entries.values()):
-            if (entry.phase is not Phase.GONE and entry.cause in rules
+            if (entry.cause in rules
                     and entry.matches(rules[entry.cause])
                     and _is_about(obs, entry)):
                 yield entry
@@ -237,7 +237,7 @@ class Page:
     def _replace(self, cause, obs, now, wall) -> list[HealthEvent]:
         other = self._entries.get(
             (transitions.REPLACES.get(cause), obs.subject))
-        if other is None or other.phase is Phase.GONE:
+        if other is None:
             return []
         return self._clear(other, now, obs.occurred_at, wall)
 

@@ -120,7 +120,6 @@ class Session:
         self._ack_from = self._nack_from = -math.inf
         self._complained = False
         self.misses = 0
-        self.voided = 0
         self.last_answer_at: Optional[float] = None
 
     # -- the channel ---------------------------------------------------------
@@ -173,7 +172,6 @@ class Session:
         Answers to them still count. A challenge that is overdue goes out with
         the next :meth:`handle_timer`.
         """
-        self.voided += 1
         self._undecided.clear()
 
     # -- bytes ---------------------------------------------------------------

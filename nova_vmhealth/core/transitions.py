@@ -113,7 +113,10 @@ _STARTED: Mapping[Cause, When] = {
 # What clears what by its kind. A RECOVERED names its cause itself.
 CLEARS: Mapping[Kind, Mapping[Cause, When]] = {
     Kind.STARTED: _STARTED,
+    # What the guest said before its reboot is void: it is asked anew.
     Kind.REBOOTED: {
+        Cause.GUEST_UNHEALTHY: When.ALWAYS,
+        Cause.GUEST_DEGRADED: When.ALWAYS,
         Cause.WATCHDOG_EXPIRED: When.ALWAYS,
         Cause.GUEST_CRASHED: When.ALWAYS,
     },
@@ -141,10 +144,10 @@ STOPPED_BY_NOVA: Mapping[Cause, When] = {
     Cause.NOT_RUNNING: When.ALWAYS,
 }
 
-# Operations that leave the instance stopped. Nova runs power_off also on an
-# instance that has stopped already (_sync_instance_power_state), where
+# Driver methods that leave the instance stopped. Nova runs power_off also on
+# an instance that has stopped already (_sync_instance_power_state), where
 # libvirt has nothing more to say.
-STOPPING_OPERATIONS = frozenset({'power_off', 'stop', 'destroy'})
+STOPPING_OPERATIONS = frozenset({'power_off', 'destroy'})
 
 # A planned operation's side effects: no faults, now or later.
 DROPPED_WHILE_PLANNED = frozenset({

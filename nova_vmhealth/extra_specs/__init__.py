@@ -10,4 +10,4 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Validators of our flavor extra specs, for nova-api; loads without libvirt."""
+"""Validators of our extra specs, for nova-api; loads without libvirt."""

@@ -21,9 +21,9 @@ import socket
 # overhead: room for about twenty challenges. The kernel's default of 208 KiB
 # would hand a guest that opens its port hundreds of stale ones.
 SEND_BUFFER = 8192
-# Two of the longest lines in one read: enough for any agent that behaves, and
-# little enough that a guest that does not holds nobody up.
-READ_SIZE = 8192
+# One read a turn: more than any agent that behaves has to say, and little
+# enough that a guest that floods holds nobody up.
+READ_SIZE = 65536
 # Seconds between attempts to connect, doubling: QEMU is up within the first,
 # and the last is the longest that a repaired permission goes unnoticed.
 RETRY_FIRST_S = 0.1

@@ -293,10 +293,10 @@ class HeartbeatMonitor:
             channel.unblock()
         # A hang-up is told even of a guest that is not read from for now.
         if mask & ~select.POLLOUT:
-            told = channel.socket.fileno()
+            fd = channel.socket.fileno()
             found, error = channel.read(now)
             if channel.socket is None:
-                self._by_fd.pop(told)
+                self._by_fd.pop(fd)
             self._tell(channel, found, now)
             self._tell_error(channel, error)
         self._settle(channel, now)

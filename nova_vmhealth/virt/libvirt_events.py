@@ -128,6 +128,13 @@ def _lifecycle_kind(kind, names):
     return translate
 
 
+def _started(uuid, now, detail):
+    # Waking from its own suspend to RAM is the same QEMU going on.
+    reason = _name(STARTED_DETAILS, detail)
+    kind = Kind.RESUMED if reason == 'wakeup' else Kind.STARTED
+    return Observation(kind, uuid, now, details={'reason': reason})
+
+
 def _shutdown(uuid, now, detail):
     # 1: the guest asked for it, 2: the host did; older QEMU does not say.
     kind = Kind.SHUTDOWN_BY_HOST if detail == 2 else Kind.SHUTDOWN_BY_GUEST
@@ -142,7 +149,7 @@ def _crashed(uuid, now, detail):
 # virDomainEventType; what is not here (defined, undefined, pmsuspended) says
 # nothing about health.
 LIFECYCLE = {
-    2: _lifecycle_kind(Kind.STARTED, STARTED_DETAILS),
+    2: _started,
     3: _lifecycle_kind(Kind.PAUSED, SUSPENDED_DETAILS),
     4: _lifecycle_kind(Kind.RESUMED, RESUMED_DETAILS),
     5: _lifecycle_kind(Kind.STOPPED, STOPPED_DETAILS),

@@ -90,5 +90,5 @@ def test_what_keeps_notifications_from_leaving(form, drivers, options):
     config.config(group='oslo_messaging_notifications', driver=drivers)
     problems = conf.check_notifications(parsed)
     assert len(problems) == len(options)
-    for problem, option in zip(problems, options):
+    for problem, option in zip(problems, options, strict=True):
         assert option in problem

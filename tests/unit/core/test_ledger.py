@@ -121,7 +121,7 @@ def line(event):
     ([fault('heartbeat_not_established')], 'heartbeat_not_established',
      [REBOOTED], recovered('heartbeat_not_established')),
     ([fault('guest_unhealthy', 'db')], 'guest_unhealthy db',
-     [BEATS, RESUMED, REBOOTED, recovered('guest_unhealthy'),
+     [BEATS, RESUMED, recovered('guest_unhealthy'),
       recovered('guest_unhealthy', 'disk'),
       recovered('guest_degraded', 'db')],
      recovered('guest_unhealthy', 'db')),
@@ -130,6 +130,7 @@ def line(event):
     ([fault('guest_degraded', 'db')], 'guest_degraded db',
      [recovered('guest_degraded')], recovered('guest_degraded', 'db')),
     ([fault('guest_degraded', 'db')], 'guest_degraded db', [], STARTED),
+    ([fault('guest_unhealthy', 'db')], 'guest_unhealthy db', [], REBOOTED),
     ([BEATS, fault('agent_exited', reason='bye')], 'agent_exited',
      [STARTED, RESUMED], BEATS),
     ([BEATS, fault('agent_exited', reason='bye')], 'agent_exited',
@@ -526,6 +527,8 @@ def test_subjects_that_come_and_go_are_folded_too():
         told += story.tell(fault('guest_unhealthy', 'audit%d' % number),
                            recovered('guest_unhealthy', 'audit%d' % number))
     assert len(told) <= 2 * page.MAX_CONDITIONS
+    story.wait(1)
+    assert story.tell(fault('io_error', 'vda')) == ['raised io_error vda']
 
 
 # Planned operations
@@ -593,6 +596,12 @@ def test_the_outer_operation_is_the_one_named():
     assert story.tell(begun('reboot'), begun('power_off'), ended('power_off'),
                       fault('io_error', 'vda')) == [
         'raised io_error vda during reboot']
+
+
+def test_an_operation_without_a_name_is_one_all_the_same():
+    story = Story()
+    assert story.tell(saw('planned_begun'), fault('io_error', 'vda')) == [
+        'raised io_error vda during unknown']
 
 
 def test_the_grace_period_ends():

@@ -58,6 +58,8 @@ def kind_and_details(observation):
       {'channel': 'org.openstack.vmhealth.0'})),
     (events.lifecycle, (2, 0),
      (Kind.STARTED, None, '', {'reason': 'booted'})),
+    (events.lifecycle, (2, 4),
+     (Kind.RESUMED, None, '', {'reason': 'wakeup'})),
     (events.lifecycle, (3, 2),
      (Kind.PAUSED, None, '', {'reason': 'ioerror'})),
     (events.lifecycle, (3, 8),

@@ -239,7 +239,8 @@ def test_a_destroyed_instance_is_forgotten_after_the_grace(parts, monkeypatch):
     parts.monitor.begin(instance, 'destroy')
     parts.monitor.end(instance, 'destroy', gone=True)
     drain(parts)
-    parts.monitor.step(see(Kind.STOPPED, reason='destroyed'))    # libvirt, late
+    # libvirt's last word comes late
+    parts.monitor.step(see(Kind.STOPPED, reason='destroyed'))
     assert parts.cache.get(UUID) is not None
     clock[0] += 10.0
     parts.monitor.step(None)
