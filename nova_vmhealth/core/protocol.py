@@ -19,7 +19,7 @@ hostile until :func:`parse_line` has made a message of it.
 
 import dataclasses
 import json
-from typing import Any, Optional, Union
+from typing import Any, Callable, Mapping, Optional, Union
 
 from nova_vmhealth.core.vocabulary import Health
 from nova_vmhealth import exception
@@ -194,7 +194,7 @@ def _decode(line: bytes) -> dict[str, Any]:
     if not line.lstrip().startswith(b'{'):    # cheap, for floods of garbage
         raise _fail('not a JSON object')
     try:
-        fields = _DECODER.decode(line.decode('utf-8'))
+        fields: dict[str, Any] = _DECODER.decode(line.decode('utf-8'))
         if b'\\u' in line:
             # Escapes can smuggle in halves of surrogate pairs, which no
             # UTF-8 encoder behind us would take.
@@ -215,14 +215,16 @@ def _text(fields: dict[str, Any], key: str, limit: int) -> str:
     return clean_text(value, limit)
 
 
-def _health(fields: dict[str, Any], required: bool) -> Optional[Health]:
+def _health(fields: dict[str, Any]) -> Health:
     value = fields.get('health')
-    if value is None and not required:
-        return None
     health = _HEALTHS.get(value) if isinstance(value, str) else None
     if health is None:
         raise _fail('health is not healthy, degraded or unhealthy')
     return health
+
+
+def _optional_health(fields: dict[str, Any]) -> Optional[Health]:
+    return None if fields.get('health') is None else _health(fields)
 
 
 def _list(fields: dict[str, Any], key: str, of: type) -> list[Any]:
@@ -239,9 +241,8 @@ def _audits(fields: dict[str, Any]) -> tuple[AuditReport, ...]:
         name = _text(entry, 'name', MAX_NAME)
         if not name:
             raise _fail('an audit has no name')
-        health = _health(entry, required=True)
         reports.append(AuditReport(
-            name, health, _text(entry, 'message', MAX_MESSAGE)))
+            name, _health(entry), _text(entry, 'message', MAX_MESSAGE)))
     return tuple(reports)
 
 
@@ -264,20 +265,21 @@ def _parse_response(fields: dict[str, Any]) -> ChallengeResponse:
     nonce = fields.get('nonce')
     if not isinstance(nonce, str) or not 0 < len(nonce) <= MAX_NONCE:
         raise _fail('nonce is not a string of 1 to %d characters' % MAX_NONCE)
-    return ChallengeResponse(sequence, nonce, _health(fields, required=False),
+    return ChallengeResponse(sequence, nonce, _optional_health(fields),
                              _audits(fields))
 
 
 def _parse_report(fields: dict[str, Any]) -> Report:
     audits = _audits(fields)
-    return Report(_health(fields, required=not audits), audits)
+    health = _optional_health(fields) if audits else _health(fields)
+    return Report(health, audits)
 
 
 def _parse_exit(fields: dict[str, Any]) -> Exit:
     return Exit(_text(fields, 'reason', MAX_MESSAGE))
 
 
-_PARSERS = {
+_PARSERS: Mapping[str, Callable[[dict[str, Any]], Message]] = {
     'init': _parse_init,
     'challenge_response': _parse_response,
     'report': _parse_report,

@@ -69,7 +69,6 @@ class Publisher:
         self._changed = threading.Condition()
         self._thread = None
         self._stopping = False
-        self._abandoned = False
         self._dropped = 0
         self._sent = 0
         self._failed = 0
@@ -123,7 +122,6 @@ class Publisher:
             self._thread.join(timeout_s)
             self._thread = None
         with self._changed:
-            self._abandoned = True
             left = len(self._waiting)
             self._waiting.clear()
             self._dropped += left
@@ -164,7 +162,7 @@ class Publisher:
         with self._changed:
             while not self._waiting and not self._stopping:
                 self._changed.wait()
-            return bool(self._waiting) and not self._abandoned
+            return bool(self._waiting)
 
     def send_one(self):
         """Send the oldest waiting event: the sender thread's one step.

@@ -40,6 +40,7 @@ from nova_vmhealth.core.session_table import Guest
 from nova_vmhealth.core.session_table import Link
 from nova_vmhealth.core.vocabulary import Health
 from nova_vmhealth import exception
+from nova_vmhealth.guest import agent
 
 POLICY = Policy(heartbeat=True, interval_ms=1000, timeout_ms=1000, misses=3,
                 boot_deadline_s=0, panic_device=False, events=frozenset())
@@ -552,6 +553,27 @@ def test_audits_beyond_the_cap_are_ignored_and_that_is_said_once():
     assert len(changed) == 16
     assert [o.reason for o in found if isinstance(o, Complaint)] == [
         'it has more than 16 audits']
+
+
+# -- with the agent that is shipped ------------------------------------------
+
+def test_the_reference_agent_and_the_session_understand_each_other():
+    bench = Bench()
+    talk = agent.Conversation(['db'], 'boot')
+    down = agent.Snapshot('unhealthy', [
+        agent.Result('db', 'unhealthy', 'no \N{EURO SIGN}')])
+    bench.feed(talk.init())
+    bench.now = 101.0
+    bench.session.handle_timer(bench.now)
+    data = bench.session.data_to_send()
+    bench.session.sent(len(data))
+    for line in talk.receive(data, agent.Snapshot(None, [])):
+        bench.feed(line)
+    for line in [*talk.report(down), talk.exit('terminated')]:
+        bench.feed(line)
+    assert [outcome for _, outcome in bench.found] == [
+        ESTABLISHED, HealthChanged('db', U, 'no \N{EURO SIGN}'),
+        HealthChanged('', H, ''), AgentExited('terminated')]
 
 
 # -- anything at all ---------------------------------------------------------

@@ -16,7 +16,6 @@
 import dataclasses
 from importlib import metadata
 import json
-import math
 import os
 import socket
 import subprocess
@@ -32,7 +31,6 @@ from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.virt.guest_channel import READ_SIZE
 from nova_vmhealth.virt import heartbeat
 from nova_vmhealth.virt import heartbeat_observations
-from nova_vmhealth.virt.wheel import Wheel
 
 POLICY = Policy(heartbeat=True, interval_ms=200, timeout_ms=200, misses=2,
                 boot_deadline_s=0, panic_device=False, events=frozenset())
@@ -552,49 +550,6 @@ def test_under_eventlet_the_thread_is_a_native_one(tmp_path):
         capture_output=True, text=True, timeout=60, check=False,
         env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)})
     assert result.stdout == 'done\n', result.stderr
-
-
-# -- the wheel ---------------------------------------------------------------
-
-def test_wheel():
-    wheel = Wheel()
-    assert wheel.next_at() == math.inf
-    wheel.schedule('a', 10.003)
-    wheel.schedule('b', 10.0)
-    wheel.schedule('c', 10.5)
-    wheel.schedule('never', math.inf)
-    assert wheel.next_at() == pytest.approx(10.0)
-    assert wheel.due(9.99) == []
-    assert wheel.due(10.0) == ['b']
-    assert wheel.due(10.009) == []
-    assert wheel.due(10.01) == ['a']
-    wheel.schedule('c', 11.0)
-    assert wheel.due(10.9) == []
-    wheel.schedule('past', 3.0)
-    assert wheel.due(10.9) == []            # the next slot, not this one
-    assert wheel.due(10.91) == ['past']
-    wheel.cancel('c')
-    wheel.cancel('c')
-    assert wheel.due(99.0) == []
-
-
-def test_wheel_gives_the_most_overdue_first_and_all_at_once():
-    wheel = Wheel()
-    for number in (3, 1, 2):
-        wheel.schedule(number, 10.0 + number)
-    assert wheel.due(1000.0) == [1, 2, 3]
-    assert wheel.next_at() == math.inf
-
-
-@pytest.mark.parametrize('start', [0.25, 1.0 / 3, 12345.67, 9.9e6])
-def test_wheel_is_at_most_a_slot_late_and_keeps_its_slot(start):
-    wheel = Wheel()
-    for beat in range(2000):
-        when = start + beat * 0.2
-        wheel.schedule('a', when)
-        at = wheel.next_at()
-        assert -2e-6 <= at - when < 0.01
-        assert wheel.due(at) == ['a']
 
 
 def test_every_outcome_has_its_observations():

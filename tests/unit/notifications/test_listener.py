@@ -1,0 +1,301 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Handing over once, trying again, and oslo.messaging's own fake bus."""
+
+import dataclasses
+import threading
+
+from oslo_config import cfg
+import oslo_messaging
+import pytest
+
+from nova_vmhealth.core import vocabulary as v
+from nova_vmhealth.notifications import listener
+from nova_vmhealth.notifications import payload
+from nova_vmhealth.notifications import publisher
+from tests.unit.notifications import examples
+
+HANDLED = oslo_messaging.NotificationResult.HANDLED
+REQUEUE = oslo_messaging.NotificationResult.REQUEUE
+PATIENCE_S = 30
+
+
+def configuration():
+    conf = cfg.ConfigOpts()
+    conf(args=[], project='nova', default_config_files=[],
+         default_config_dirs=[])
+    return conf
+
+
+def new_listener(callback, **options):
+    options = {'transport_url': 'fake://', 'backoff_s': 0} | options
+    return listener.Listener(configuration(), callback, **options)
+
+
+def event(sequence=1, **changes):
+    return dataclasses.replace(
+        examples.LOST, sequence=sequence,
+        event_id=f'0b5e8a4c-3a4e-4f0e-9f53-{sequence:012d}', **changes)
+
+
+def primitive(health_event):
+    return payload.payload_of(health_event, examples.IDENTITY, None)
+
+
+def take(subject, message):
+    return subject.take(
+        {}, examples.PUBLISHER_ID, 'instance.health', message,
+        {'message_id': 'id', 'timestamp': '2026-03-02 08:15:34.001000'})
+
+
+def test_hands_over_a_typed_event(monkeypatch):
+    monkeypatch.setattr(listener.time, 'time', lambda: examples.BEGIN + 9)
+    got = []
+    subject = new_listener(got.append)
+    assert take(subject, primitive(event())) is HANDLED
+    assert got[0].cause is v.Cause.HEARTBEAT_LOST
+    assert got[0].publisher_id == examples.PUBLISHER_ID
+    assert got[0].timestamp == '2026-03-02 08:15:34.001000'
+    assert got[0].received_at == examples.BEGIN + 9
+    assert subject.handled == 1
+
+
+def test_hands_over_an_event_once():
+    got = []
+    subject = new_listener(got.append)
+    for sequence in (1, 2, 1, 1, 2):
+        assert take(subject, primitive(event(sequence))) is HANDLED
+    assert [each.sequence for each in got] == [1, 2]
+    assert (subject.handled, subject.duplicates) == (2, 3)
+
+
+def test_forgets_ids_from_long_ago(monkeypatch):
+    monkeypatch.setattr(listener, 'REMEMBERED_IDS', 2)
+    got = []
+    subject = new_listener(got.append)
+    for sequence in (1, 2, 3, 3, 1):
+        take(subject, primitive(event(sequence)))
+    assert [each.sequence for each in got] == [1, 2, 3, 1]
+
+
+def test_filters():
+    got = []
+    subject = new_listener(got.append, filter=listener.EventFilter(
+        cause=frozenset([v.Cause.IO_ERROR])))
+    for each in (event(1), event(2, cause=v.Cause.IO_ERROR)):
+        assert take(subject, primitive(each)) is HANDLED
+    assert [each.sequence for each in got] == [2]
+    assert subject.handled == 1
+
+
+def test_says_once_what_it_cannot_read(caplog):
+    got = []
+    subject = new_listener(got.append)
+    for message in (None, {'nova_object.name': 'InstancePayload'}, 'x'):
+        assert take(subject, message) is HANDLED
+    assert take(subject, primitive(event())) is HANDLED
+    assert (subject.unreadable, len(got)) == (3, 1)
+    assert len(caplog.records) == 1
+    assert examples.PUBLISHER_ID in caplog.text
+
+
+class Failing:
+    """A callback that fails some times, then works."""
+
+    def __init__(self, failures):
+        self.failures = failures
+        self.calls = []
+
+    def __call__(self, received):
+        self.calls.append(received.sequence)
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError('not now')
+
+
+@pytest.mark.parametrize('failures, calls, handled, given_up', [
+    (0, 1, 1, 0),
+    (1, 2, 1, 0),
+    (2, 3, 1, 0),
+    (3, 3, 0, 1),
+    (99, 3, 0, 1),
+])
+def test_tries_again_and_gives_up(failures, calls, handled, given_up):
+    callback = Failing(failures)
+    subject = new_listener(callback, attempts=3)
+    assert take(subject, primitive(event())) is HANDLED
+    assert callback.calls == [1] * calls
+    assert (subject.handled, subject.given_up) == (handled, given_up)
+
+
+def test_what_was_given_up_may_come_again():
+    callback = Failing(1)
+    subject = new_listener(callback, attempts=1)
+    take(subject, primitive(event()))
+    take(subject, primitive(event()))
+    assert (subject.given_up, subject.handled) == (1, 1)
+
+
+def test_leaves_events_to_the_queue_once_closed():
+    got = []
+    subject = new_listener(got.append)
+    subject.close()
+    assert take(subject, primitive(event())) is REQUEUE
+    assert not got
+
+
+def test_a_stop_ends_the_attempts_and_loses_nothing():
+    def callback(received):
+        subject.close()
+        raise RuntimeError('not now')
+
+    # A wait of this length would be noticed.
+    subject = new_listener(callback, attempts=2, backoff_s=3600)
+    assert take(subject, primitive(event())) is REQUEUE
+    assert subject.given_up == 0
+
+
+def test_pool_is_of_the_machine_and_stable(monkeypatch):
+    monkeypatch.setattr(listener.socket, 'gethostname', lambda: 'consumer-1')
+    assert new_listener(print).pool == 'nova-vmhealth-consumer-1'
+    assert new_listener(print, pool='other').pool == 'other'
+
+
+def bus(callback, count, **options):
+    """Give a listener on a bus in this process, and what sends to it."""
+    done = threading.Event()
+    got = []
+
+    def collect(received):
+        callback(received)
+        got.append(received)
+        if len(got) == count:
+            done.set()
+
+    subject = new_listener(collect, **options)
+    notifier = oslo_messaging.Notifier(
+        oslo_messaging.get_notification_transport(
+            configuration_for('nova'), url='fake://'),
+        publisher_id=examples.PUBLISHER_ID, driver='messagingv2',
+        topics=['versioned_notifications'])
+    return subject, notifier, got, done
+
+
+def configuration_for(exchange):
+    conf = configuration()
+    oslo_messaging.get_notification_transport(conf, url='fake://')
+    conf.set_override('control_exchange', exchange)
+    return conf
+
+
+@pytest.mark.parametrize('priority', ['info', 'severity'])
+def test_from_publisher_to_callback(priority):
+    subject, notifier, got, done = bus(lambda received: None, 3)
+    sender = publisher.Publisher(
+        notifier, lambda identity: {'project_id': identity.tenant_id},
+        priority=priority)
+    subject.start()
+    try:
+        sender.start()
+        for sequence, severity in enumerate(v.Severity, 1):
+            assert sender.submit(
+                event(sequence, severity=severity), examples.IDENTITY,
+                examples.HEARTBEAT)
+        assert done.wait(PATIENCE_S)
+    finally:
+        sender.stop(PATIENCE_S)
+        subject.stop()
+    # unlike a broker's pool, the fake driver has a queue for each priority
+    assert sorted(each.sequence for each in got) == [1, 2, 3]
+    assert {each.publisher_id for each in got} == {examples.PUBLISHER_ID}
+    assert got[0].heartbeat == examples.HEARTBEAT
+
+
+def test_other_events_on_the_topic_are_none_of_ours():
+    subject, notifier, got, done = bus(lambda received: None, 1)
+    subject.start()
+    try:
+        notifier.info({}, 'instance.update', {'nova_object.name': 'x'})
+        notifier.info({}, 'instance.healthy', primitive(event(1)))
+        notifier.info({}, 'instance.health', primitive(event(2)))
+        assert done.wait(PATIENCE_S)
+    finally:
+        subject.stop()
+    assert [each.sequence for each in got] == [2]
+    assert subject.unreadable == 0
+
+
+def test_events_wait_for_the_callback_in_order():
+    running = []
+
+    def callback(received):
+        running.append(received.sequence)
+        assert running[-1] == len(running)
+
+    subject, notifier, got, done = bus(callback, 50)
+    subject.start()
+    try:
+        for sequence in range(1, 51):
+            notifier.info({}, 'instance.health', primitive(event(sequence)))
+        assert done.wait(PATIENCE_S)
+    finally:
+        subject.stop()
+    assert [each.sequence for each in got] == list(range(1, 51))
+
+
+class Server:
+    """Stands for oslo.messaging's; a function is its first connection."""
+
+    def __init__(self, start):
+        self._start = start
+        self.stopped = threading.Event()
+
+    def start(self, override_pool_size):
+        self.workers = override_pool_size
+        self._start()
+
+    def stop(self):
+        self.stopped.set()
+
+
+def listener_with(server, monkeypatch):
+    monkeypatch.setattr(
+        oslo_messaging, 'get_notification_listener',
+        lambda *args, **options: server)
+    return new_listener(print)
+
+
+def test_one_worker_or_events_change_places(monkeypatch):
+    server = Server(lambda: None)
+    listener_with(server, monkeypatch).start(PATIENCE_S)
+    assert server.workers == 1
+
+
+def test_a_broker_that_refuses(monkeypatch):
+    def refuse():
+        raise ConnectionRefusedError('go away')
+
+    subject = listener_with(Server(refuse), monkeypatch)
+    with pytest.raises(listener.BrokerUnreachable, match='go away'):
+        subject.start(PATIENCE_S)
+
+
+def test_a_broker_that_does_not_answer_in_time(monkeypatch):
+    answer = threading.Event()
+    server = Server(lambda: answer.wait(PATIENCE_S))
+    subject = listener_with(server, monkeypatch)
+    with pytest.raises(listener.BrokerUnreachable, match='within 0 s'):
+        subject.start(0)
+    # a connection that comes later is not used
+    answer.set()
+    assert server.stopped.wait(PATIENCE_S)
