@@ -19,9 +19,9 @@ import threading
 
 from cliff import command
 
-from nova_vmhealth import exception
 from nova_vmhealth.cmd import configuration
 from nova_vmhealth.core import vocabulary
+from nova_vmhealth import exception
 from nova_vmhealth.notifications import listener
 from nova_vmhealth.notifications import times
 

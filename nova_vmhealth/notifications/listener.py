@@ -27,11 +27,11 @@ from oslo_log import log as logging
 import oslo_messaging
 
 from nova_vmhealth import exception
-from nova_vmhealth.notifications import received
-from nova_vmhealth.notifications import throttle
 from nova_vmhealth.notifications.payload import EVENT_TYPE
+from nova_vmhealth.notifications import received
 from nova_vmhealth.notifications.received import EventFilter
 from nova_vmhealth.notifications.received import ReceivedEvent
+from nova_vmhealth.notifications import throttle
 
 LOG = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ import threading
 from oslo_log import log as logging
 
 from nova_vmhealth.core import vocabulary
-from nova_vmhealth.notifications import throttle
 from nova_vmhealth.notifications.payload import EVENT_TYPE
 from nova_vmhealth.notifications.payload import payload_of
+from nova_vmhealth.notifications import throttle
 
 LOG = logging.getLogger(__name__)
 

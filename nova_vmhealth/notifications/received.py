@@ -16,8 +16,8 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Optional
 
-from nova_vmhealth import exception
 from nova_vmhealth.core import vocabulary
+from nova_vmhealth import exception
 from nova_vmhealth.notifications import times
 
 _NAME = 'InstanceHealthPayload'

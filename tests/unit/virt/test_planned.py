@@ -12,6 +12,7 @@
 
 """The wrapper of the driver's methods tells the monitor, and nothing else."""
 
+import inspect
 import types
 
 import pytest
@@ -86,3 +87,5 @@ def test_without_a_monitor_it_is_the_method_itself():
 def test_looks_like_the_method():
     assert wrapped('destroy').__doc__ == 'Destroy it.'
     assert wrapped('destroy').__wrapped__ is Driver.destroy
+    assert inspect.getfullargspec(wrapped('destroy')) == \
+        inspect.getfullargspec(Driver.destroy)

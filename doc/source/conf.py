@@ -1,0 +1,25 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Sphinx settings of the manual."""
+
+extensions = ['openstackdocstheme', 'oslo_config.sphinxext']
+
+project = 'nova-vmhealth'
+copyright = 'The nova-vmhealth developers'
+html_theme = 'openstackdocs'
+master_doc = 'index'
+# There is no bug tracker and no repository of OpenStack's to link to.
+openstackdocs_repo_name = ''
+openstackdocs_auto_name = False
+openstackdocs_auto_version = False
+pygments_style = 'native'
