@@ -142,19 +142,11 @@ class HealthLibvirtDriver(driver.LibvirtDriver):
 
     def _vmhealth_policy(self, flavor, instance):
         try:
-            policy, clamps = identity.policy_of(instance, flavor,
-                                                conf.limits(CONF))
+            return identity.policy_of(instance, flavor, conf.limits(CONF))[0]
         except exception.InvalidPolicy as error:
             # Nova turns InvalidInput into an instance in ERROR at once,
             # without trying other hosts, and shows the text to the owner.
             raise nova_exception.InvalidInput(reason=str(error)) from error
-        for clamp in clamps:
-            LOG.warning(
-                '%(key)s = %(asked)d is outside the limits of [vmhealth], '
-                'using %(given)d',
-                {'key': clamp.key, 'asked': clamp.asked,
-                 'given': clamp.given}, instance=instance)
-        return policy
 
     def update_provider_tree(self, provider_tree, nodename, allocations=None):
         # Safe on Nova 31-34: same signature; traits that the driver adds here

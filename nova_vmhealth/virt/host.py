@@ -61,6 +61,9 @@ def _callback(translate):
     return callback
 
 
+_tell_lifecycle = _callback(libvirt_events.lifecycle)
+
+
 class HealthHost(host.Host):
     """Nova's libvirt Host that also listens to the fault events.
 
@@ -76,6 +79,18 @@ class HealthHost(host.Host):
         if self._initialized:
             self._subscribe(wrapped_conn)
         return wrapped_conn
+
+    @staticmethod
+    def _event_lifecycle_callback(conn, dom, event, detail, opaque):
+        # Safe on Nova 31-34: the same static method, registered as
+        # self._event_lifecycle_callback with the Host as opaque. The Python
+        # binding takes only one callback of a kind on a connection. Ours
+        # comes first, as Nova's may do RPC; whatever ours meets, Nova's runs.
+        try:
+            _tell_lifecycle(conn, dom, event, detail, opaque)
+        finally:
+            super(HealthHost, HealthHost)._event_lifecycle_callback(
+                conn, dom, event, detail, opaque)
 
     def _subscribe(self, wrapped_conn):
         libvirt = host.libvirt      # at call time: Nova imports it lazily

@@ -184,11 +184,19 @@ class InstanceCache:
 
     def _policy(self, instance):
         try:
-            return policy_of(instance, _get(instance, 'flavor'),
-                             self._limits)[0]
+            policy, clamps = policy_of(instance, _get(instance, 'flavor'),
+                                       self._limits)
         except exception.InvalidPolicy as error:
             # The spawn refuses such a value; here it can only come from an
             # instance that was built before this driver was in use.
             LOG.warning('Not watching the heartbeat of this instance: %s',
                         error, instance=instance)
             return policy_lib.parse({}, {}, self._limits)[0]
+        if instance.uuid not in self._entries:      # said once
+            for clamp in clamps:
+                LOG.warning(
+                    '%(key)s = %(asked)d is outside the limits of '
+                    '[vmhealth], using %(given)d',
+                    {'key': clamp.key, 'asked': clamp.asked,
+                     'given': clamp.given}, instance=instance)
+        return policy

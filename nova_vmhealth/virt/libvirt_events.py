@@ -177,8 +177,8 @@ class Subscription:
     translate: Callable[..., Optional[Observation]]
 
 
+# LIFECYCLE is not here: Nova subscribes to it, and HealthHost listens in.
 SUBSCRIPTIONS = (
-    Subscription('VIR_DOMAIN_EVENT_ID_LIFECYCLE', lifecycle),
     Subscription('VIR_DOMAIN_EVENT_ID_WATCHDOG', watchdog),
     Subscription('VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON', io_error_reason),
     Subscription('VIR_DOMAIN_EVENT_ID_CONTROL_ERROR', control_error),

@@ -95,6 +95,17 @@ def test_a_bad_image_property_is_named(limits):
             limits)
 
 
+def test_a_clamp_is_logged_once(limits, caplog):
+    cache = identity.InstanceCache(limits)
+    greedy = instance(flavor=flavor(vmhealth__interval_ms='10'))
+    for _ in range(3):
+        cache.put(greedy)
+    assert cache.get(UUID).policy.interval_ms == 100
+    lines = [r for r in caplog.records if 'outside the limits' in r.message]
+    assert len(lines) == 1
+    assert 'vmhealth:interval_ms = 10 ' in lines[0].message
+
+
 def test_cache_keeps_an_instance_with_a_bad_value_unwatched(limits):
     cache = identity.InstanceCache(limits)
     cache.put(instance({'image_hw_vmhealth_heartbeat': 'perhaps'}))

@@ -108,7 +108,7 @@ def test_text_of_any_length_is_bounded():
 def test_every_fault_event_of_the_design_is_subscribed_to():
     names = {s.event_id.removeprefix('VIR_DOMAIN_EVENT_ID_')
              for s in events.SUBSCRIPTIONS}
-    assert names == {'LIFECYCLE', 'WATCHDOG', 'IO_ERROR_REASON',
+    assert names == {'WATCHDOG', 'IO_ERROR_REASON',
                      'CONTROL_ERROR', 'MEMORY_FAILURE', 'REBOOT',
                      'AGENT_LIFECYCLE', 'CHANNEL_LIFECYCLE'}
 
