@@ -168,7 +168,9 @@ class GuestChannel:
     def _failed(self, reason, now):
         self._retry_at = now + self._retry_s
         self._retry_s = min(2 * self._retry_s, RETRY_LAST_S)
-        if reason == self.error:
+        # What Nova itself is doing to the instance is no news; if it lasts
+        # beyond that, the next attempt says so.
+        if self.held or reason == self.error:
             return None
         self.error = reason
         return reason

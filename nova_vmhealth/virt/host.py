@@ -64,6 +64,18 @@ def _callback(translate):
 _tell_lifecycle = _callback(libvirt_events.lifecycle)
 
 
+def _lifecycle_callback(conn, dom, event, detail, opaque):
+    """Listen in on LIFECYCLE: first ours, then Nova's own callback.
+
+    Nova's may do RPC on this thread, so ours does not wait for it; whatever
+    ours meets, Nova's runs.
+    """
+    try:
+        _tell_lifecycle(conn, dom, event, detail, opaque)
+    finally:
+        opaque._event_lifecycle_callback(conn, dom, event, detail, opaque)
+
+
 class HealthHost(host.Host):
     """Nova's libvirt Host that also listens to the fault events.
 
@@ -72,25 +84,22 @@ class HealthHost(host.Host):
     """
 
     def _get_new_connection(self):
-        # Safe on Nova 31-34: same name, no argument, returns the connection
-        # with Nova's own callbacks in place, on every (re)connect.
-        wrapped_conn = super()._get_new_connection()
+        # Safe on Nova 31-34: same name, no argument, called with Nova's lock
+        # held, returns the connection with Nova's own callbacks in place, on
+        # every (re)connect.
         # Before initialize() no event loop runs and nobody could listen.
-        if self._initialized:
-            self._subscribe(wrapped_conn)
-        return wrapped_conn
-
-    @staticmethod
-    def _event_lifecycle_callback(conn, dom, event, detail, opaque):
-        # Safe on Nova 31-34: the same static method, registered as
-        # self._event_lifecycle_callback with the Host as opaque. The Python
-        # binding takes only one callback of a kind on a connection. Ours
-        # comes first, as Nova's may do RPC; whatever ours meets, Nova's runs.
+        if not self._initialized:
+            return super()._get_new_connection()
+        # All register self._event_lifecycle_callback, and libvirt's binding
+        # takes one callback of a kind on a connection: ours stands in its
+        # place while Nova registers it, and calls it.
+        self._event_lifecycle_callback = _lifecycle_callback
         try:
-            _tell_lifecycle(conn, dom, event, detail, opaque)
+            wrapped_conn = super()._get_new_connection()
         finally:
-            super(HealthHost, HealthHost)._event_lifecycle_callback(
-                conn, dom, event, detail, opaque)
+            del self._event_lifecycle_callback
+        self._subscribe(wrapped_conn)
+        return wrapped_conn
 
     def _subscribe(self, wrapped_conn):
         libvirt = host.libvirt      # at call time: Nova imports it lazily

@@ -51,6 +51,8 @@ PROBE_DELAY_S = 5.0
 # for one fault, more is a storm.
 MAX_PARKED = 100
 DROP_LOG_INTERVAL_S = 60.0
+# Why a heartbeat holds, besides the names of planned operations.
+_PAUSED = 'paused'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class HealthMonitor:
         self._parked = {}
         # uuid -> monotonic time when a destroyed instance is forgotten
         self._forget_at = {}
-        # uuid -> why its heartbeat holds: 'paused' and one per planned
+        # uuid -> why its heartbeat holds: _PAUSED, and one per planned
         # operation; Nova's threads and the worker both change it.
         self._holds = collections.defaultdict(list)
         self._holds_lock = threading.Lock()
@@ -191,7 +193,10 @@ class HealthMonitor:
         self._inbox.put(Observation(
             Kind.PLANNED_ENDED, instance.uuid, time.time(),
             details={'operation': operation}))
-        self._release(instance.uuid, operation)
+        # An operation within another never ends the instance's stay: a hard
+        # reboot destroys the domain to build it anew.
+        if not self._release(instance.uuid, operation):
+            return
         if gone:
             self._inbox.put(Observation(
                 Kind.FORGOTTEN, instance.uuid, time.time()))
@@ -207,54 +212,53 @@ class HealthMonitor:
     def _log_from_native_thread(self, level, message):
         self._host.queue_event(host_lib.LogEvent(level, message))
 
+    # The heartbeat only takes note of what it is asked, so it is asked with
+    # the lock held: in the order in which the reasons change.
+
     def _hold(self, uuid, reason):
         with self._holds_lock:
-            self._holds[uuid].append(reason)
-        self._heartbeat.hold(uuid)
-
-    def _hold_once(self, uuid, reason):
-        with self._holds_lock:
-            if reason in self._holds[uuid]:
+            if reason == _PAUSED and reason in self._holds[uuid]:
                 return
-        self._hold(uuid, reason)
+            self._holds[uuid].append(reason)
+            self._heartbeat.hold(uuid)
 
     def _release(self, uuid, reason):
+        """Drop a reason to hold; return whether no operation is left."""
         with self._holds_lock:
             reasons = self._holds.get(uuid, [])
             if reason not in reasons:
-                return
+                return not reasons
             reasons.remove(reason)
-            if reasons:
-                return
-            del self._holds[uuid]
-        self._heartbeat.release(uuid)
+            if not reasons:
+                del self._holds[uuid]
+                self._heartbeat.release(uuid)
+            return set(reasons) <= {_PAUSED}
 
     def _watch(self, uuid, entry):
         """Begin the heartbeat of a domain that has just started."""
         if not entry.policy.heartbeat:
             return
-        self._heartbeat.watch(uuid, channel.socket_path(entry.domain_name),
-                              entry.policy)
         with self._holds_lock:
-            held = uuid in self._holds
-        if held:
-            self._heartbeat.hold(uuid)
+            self._heartbeat.watch(
+                uuid, channel.socket_path(entry.domain_name), entry.policy)
+            if uuid in self._holds:
+                self._heartbeat.hold(uuid)
 
     def _steer_heartbeat(self, observation, entry):
         """Let the heartbeat follow what libvirt says of the domain."""
         uuid, kind = observation.instance_uuid, observation.kind
         if kind in (Kind.STARTED, Kind.REBOOTED):
-            self._release(uuid, 'paused')
+            self._release(uuid, _PAUSED)
             self._watch(uuid, entry)
         elif kind is Kind.PAUSED:
-            self._hold_once(uuid, 'paused')
+            self._hold(uuid, _PAUSED)
         elif kind is Kind.RESUMED:
             if self._heartbeat.status(uuid) is None:
                 self._watch(uuid, entry)
-            self._release(uuid, 'paused')
+            self._release(uuid, _PAUSED)
         elif kind is Kind.STOPPED:
             self._heartbeat.unwatch(uuid)
-            self._release(uuid, 'paused')
+            self._release(uuid, _PAUSED)
 
     # -- the background's jobs -----------------------------------------------
 
@@ -334,7 +338,7 @@ class HealthMonitor:
         if entry is None:
             self._park(observation)
             return
-        if observation.kind is Kind.PLANNED_BEGUN:
+        if observation.kind in (Kind.PLANNED_BEGUN, Kind.STARTED):
             self._forget_at.pop(uuid, None)       # it is back
         self._steer_heartbeat(observation, entry)
         if observation.cause is Cause.CONTROL_ERROR \

@@ -296,6 +296,19 @@ def test_each_error_is_told_once(rig, break_it, error):
     assert len(rig.logged) == 2 and 'No such file' in rig.logged[1]
 
 
+def test_what_nova_does_to_the_channel_is_told_only_if_it_lasts(rig):
+    rig.guest('a')
+    rig.run(1)
+    rig.monitor.hold('a')
+    rig.turn()
+    rig.guests.pop('a').close()
+    rig.run(20)
+    assert rig.logged == []
+    rig.monitor.release('a')
+    rig.run(6)
+    assert len(rig.logged) == 1 and 'trying again' in rig.logged[0]
+
+
 def test_a_path_too_long_for_a_socket(rig):
     rig.watch('x' * 200)
     rig.run(6)

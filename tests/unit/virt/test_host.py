@@ -101,8 +101,7 @@ def test_the_callback_queues_an_observation(libvirt, watching):
 
 def test_nova_hears_of_the_lifecycle_as_before(libvirt, watching):
     health_host, queued = watching
-    health_host._event_lifecycle_callback(None, Domain(), STOPPED, CRASHED,
-                                          health_host)
+    host._lifecycle_callback(None, Domain(), STOPPED, CRASHED, health_host)
     ours, novas = queued
     assert ours.observation.kind is Kind.STOPPED
     assert ours.observation.details == {'reason': 'crashed'}
@@ -116,10 +115,27 @@ def test_nova_hears_of_it_even_if_we_fail(libvirt, watching, monkeypatch):
     monkeypatch.setattr(host, '_tell_lifecycle', fail)
     health_host, queued = watching
     with pytest.raises(RuntimeError):
-        health_host._event_lifecycle_callback(None, Domain(), STOPPED, 0,
-                                              health_host)
+        host._lifecycle_callback(None, Domain(), STOPPED, 0, health_host)
     (novas,) = queued
     assert type(novas) is virtevent.LifecycleEvent
+
+
+@pytest.mark.parametrize('initialized, ours', [(True, True), (False, False)])
+def test_our_callback_stands_in_while_nova_registers_its_own(
+        libvirt, watching, monkeypatch, initialized, ours):
+    registered = []
+
+    def connect(self):
+        registered.append(self._event_lifecycle_callback)
+        return Connection()
+    monkeypatch.setattr(nova_host.Host, '_get_new_connection', connect)
+    health_host, _ = watching
+    health_host._initialized = initialized
+    connection = health_host._get_new_connection()
+    assert (registered == [host._lifecycle_callback]) is ours
+    assert bool(connection.callbacks) is ours
+    assert health_host._event_lifecycle_callback is \
+        nova_host.Host._event_lifecycle_callback
 
 
 def test_our_events_never_touch_a_delayed_stop():

@@ -174,6 +174,20 @@ def test_nested_operations_hold_until_the_last_ends(parts):
     assert parts.heartbeat.calls[-1] == ('release',)
 
 
+def test_a_hard_reboot_destroys_and_keeps_the_instance(parts, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(monitor.time, 'monotonic', lambda: clock[0])
+    instance = types.SimpleNamespace(uuid=UUID, task_state='rebooting_hard')
+    parts.monitor.begin(instance, 'reboot')
+    parts.monitor.begin(instance, 'destroy')
+    parts.monitor.end(instance, 'destroy', gone=True)
+    parts.monitor.end(instance, 'reboot')
+    drain(parts)
+    clock[0] += 100.0
+    parts.monitor.step(None)
+    assert parts.cache.get(UUID) is not None
+
+
 def test_a_planned_stop_is_no_fault_and_an_unplanned_one_is(parts):
     instance = types.SimpleNamespace(uuid=UUID, task_state=None)
     parts.monitor.begin(instance, 'power_off')
