@@ -45,6 +45,7 @@ class HealthDriverTestBase(base.ServersTestBase):
     microversion = 'latest'
     NUMBER_OF_CELLS = 1
     GRACE_S = 60.0
+    NOTIFICATION_FORMAT = 'both'
 
     def setUp(self):
         # Nova's fixtures look for it in a source tree, a wheel puts it here.
@@ -55,7 +56,8 @@ class HealthDriverTestBase(base.ServersTestBase):
         # the one Nova was released with has more.
         warnings.simplefilter('ignore', sqlalchemy.exc.SADeprecationWarning)
         self.flags(compute_driver='vmhealth.HealthLibvirtDriver')
-        self.flags(notification_format='both', group='notifications')
+        self.flags(notification_format=self.NOTIFICATION_FORMAT,
+                   group='notifications')
         # Nova's fixtures are quick: without this every fault would still be
         # within the grace that follows the spawn.
         self.flags(planned_grace_s=self.GRACE_S, group='vmhealth')
@@ -228,3 +230,13 @@ class TestService(HealthDriverTestBase):
              'vmhealth-worker'], ours())
         self.computes['compute1'].stop()
         self.assertEqual([], ours())
+
+
+class TestUnversioned(HealthDriverTestBase):
+
+    NOTIFICATION_FORMAT = 'unversioned'
+
+    def test_says_loudly_which_option_keeps_notifications_in(self):
+        self.assertIn('No instance.health notification will be sent: '
+                      '[notifications]notification_format',
+                      self.stdlog.logger.output)
