@@ -21,6 +21,10 @@ GROUP = 'vmhealth'
 
 _HOUR_MS = 3600 * 1000
 
+# The drivers of oslo.messaging that reach a broker; "log", "noop", "routing"
+# and "test" do not, or not by themselves.
+BUS_DRIVERS = ('messagingv2', 'messaging')
+
 OPTS = [
     cfg.IntOpt(
         'min_interval_ms', default=100, min=100, max=_HOUR_MS,
@@ -120,8 +124,9 @@ is never held up. Raise it when the log says that the queue was full.
         choices=[
             ('info', 'Always info: the one that reaches Ceilometer meters, '
                      'Vitrage and Mistral alike.'),
-            ('severity', 'error for critical, warn for warning, info for the '
-                         'rest and for everything that is cleared.'),
+            ('severity', 'error for critical, warn for warning, info for '
+                         'info; what is cleared has the priority of what was '
+                         'raised.'),
         ],
         help="""
 Priority of the ``instance.health`` notifications.
@@ -199,10 +204,13 @@ def check_notifications(conf):
         problems.append(
             f'[notifications]notification_format is {form!r}, so Nova sends '
             'no versioned notification: set it to "versioned" or "both"')
-    drivers = [d for d in conf.oslo_messaging_notifications.driver
-               if d not in ('', 'noop')]
-    if not drivers:
+    if not conf.notifications.versioned_notifications_topics:
         problems.append(
-            '[oslo_messaging_notifications]driver is not set, so nothing is '
-            'sent to the bus: set it to "messagingv2"')
+            '[notifications]versioned_notifications_topics is empty: name at '
+            'least one topic')
+    drivers = conf.oslo_messaging_notifications.driver
+    if not any(driver in BUS_DRIVERS for driver in drivers):
+        problems.append(
+            f'[oslo_messaging_notifications]driver is {drivers}, which sends '
+            'nothing to the bus: set it to "messagingv2"')
     return problems

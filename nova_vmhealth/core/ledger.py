@@ -62,9 +62,9 @@ class Ledger:
         """
         uuid = obs.instance_uuid
         if obs.kind is Kind.FORGOTTEN:
-            self._pages.pop(uuid, None)
+            page = self._pages.pop(uuid, None)
             self._deadlines.pop(uuid, None)
-            return []
+            return page.close(now, obs.occurred_at, wall) if page else []
         if uuid not in self._pages:
             self._pages[uuid] = Page(uuid, self._settings, self._new_id)
         events = self._pages[uuid].observe(obs, now, wall, wanted)

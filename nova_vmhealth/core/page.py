@@ -44,12 +44,16 @@ MAX_CONDITIONS = 64
 _MAX_NAMED = MAX_CONDITIONS - len(Cause)
 
 
+# A condition that flaps is raised at most this often, seconds.
+_MAX_RAISE_INTERVAL_S = 1.0
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
     """How patient the ledger is.
 
-    :ivar update_interval_s: least time between two events of the same kind
-        about one condition, seconds
+    :ivar update_interval_s: least time between two updates of one condition,
+        seconds; between two raises of it, if that is less than a second
     :ivar planned_grace_s: how long side effects of a planned operation are
         expected after its end, seconds
     :ivar io_error_quiet_s: an I/O error that did not pause the guest is over
@@ -74,6 +78,9 @@ class Page:
     ) -> None:
         self._uuid = instance_uuid
         self._settings = settings
+        # However rare updates are wanted, a fault that is back is told.
+        self._raise_interval_s = min(settings.update_interval_s,
+                                     _MAX_RAISE_INTERVAL_S)
         self._new_id = new_id
         self._entries: dict[tuple[Cause, str], Entry] = {}
         self._sequence = 0
@@ -145,15 +152,22 @@ class Page:
                 events += self._attend(entry, now, wall)
         return events
 
+    def close(
+        self, now: float, occurred_at: float, wall: float,
+    ) -> list[HealthEvent]:
+        """End every condition: the instance is not here any more."""
+        self._begin_turn(now)
+        return [event for entry in list(self._active())
+                for event in self._clear(entry, now, occurred_at, wall)]
+
     def _begin_turn(self, now: float) -> None:
         self._previous = self.health
         if self._grace_until is not None and now >= self._grace_until:
             self._grace_until = None
             self._operation = ''
-        interval = self._settings.update_interval_s
         for entry in list(self._entries.values()):
             if (entry.phase is Phase.GONE
-                    and now >= entry.raised_now + interval):
+                    and now >= entry.raised_now + self._raise_interval_s):
                 del self._entries[entry.key]
 
     # Reading an observation
@@ -270,7 +284,7 @@ class Page:
         """Return when the entry wants :meth:`_attend`; inf for never."""
         interval = self._settings.update_interval_s
         if entry.phase is Phase.HELD:
-            ready = entry.raised_now + interval
+            ready = entry.raised_now + self._raise_interval_s
             if entry.cause in transitions.HELD_WHILE_PLANNED:
                 if self._operations:
                     return math.inf

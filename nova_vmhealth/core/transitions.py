@@ -72,6 +72,7 @@ RAISES: Mapping[tuple[Kind, str], Optional[Cause]] = {
     (Kind.PAUSED, 'api_error'): Cause.PAUSED_UNEXPECTEDLY,
     (Kind.PAUSED, 'postcopy'): None,
     (Kind.PAUSED, 'postcopy_failed'): Cause.PAUSED_UNEXPECTEDLY,
+    (Kind.PAUSED, 'pmsuspended'): None,
     (Kind.PAUSED, 'crashed'): None,
     (Kind.PAUSED, 'unknown'): None,
 }

@@ -66,12 +66,14 @@ class Background:
         :param key: what names the job
         :param function: called without arguments
         :param delay_s: not before this many seconds from now
+        :returns: False when there are too many jobs and this one is dropped
         """
         with self._changed:
             if len(self._jobs) >= MAX_JOBS and key not in self._jobs:
-                return
+                return False
             self._jobs[key] = (self._monotonic() + delay_s, function)
             self._changed.notify()
+            return True
 
     def next_job(self, now):
         """Take out the job that is due longest.

@@ -86,6 +86,7 @@ class GuestChannel:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF,
                                    SEND_BUFFER)
         except OSError as error:
+            self.close()
             return self._failed(error.strerror or str(error), now)
         self._blocked = False
         self.session.connected(now)

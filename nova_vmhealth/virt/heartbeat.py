@@ -243,6 +243,8 @@ class HeartbeatMonitor:
             # A defect of ours that this guest has met: the others' heartbeats
             # must go on, and its own cannot.
             self._detach(channel.instance_uuid, self._monotonic())
+            if self._watched.get(channel.instance_uuid, (None,))[0] is channel:
+                del self._watched[channel.instance_uuid]
             self._log(levels.ERROR, '[instance: %s] the heartbeat is given up '
                       'because of an internal error: %r'
                       % (channel.instance_uuid, error))

@@ -73,7 +73,9 @@ def _lifecycle_callback(conn, dom, event, detail, opaque):
     try:
         _tell_lifecycle(conn, dom, event, detail, opaque)
     finally:
-        opaque._event_lifecycle_callback(conn, dom, event, detail, opaque)
+        # The class's: the instance's may still be ours, see below.
+        type(opaque)._event_lifecycle_callback(conn, dom, event, detail,
+                                               opaque)
 
 
 class HealthHost(host.Host):

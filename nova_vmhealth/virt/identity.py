@@ -51,6 +51,19 @@ class Entry:
     policy: policy_lib.Policy
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where nova-conductor says that an instance is.
+
+    :ivar here: it exists, and on this host
+    :ivar busy: Nova is at work on it (it has a task_state), so that it may
+        still come or go
+    """
+
+    here: bool
+    busy: bool
+
+
 def image_properties(instance):
     """Return the image properties of ours that an instance was built with.
 
@@ -144,9 +157,17 @@ class InstanceCache:
 
         :param instance: nova.objects.Instance
         """
-        self._entries[instance.uuid] = Entry(
-            domain_name=instance.name, identity=identity_of(instance),
-            policy=self._policy(instance))
+        entry = Entry(domain_name=instance.name,
+                      identity=identity_of(instance),
+                      policy=self._policy(instance))
+        known = self._entries.get(instance.uuid)
+        if known is not None and 'flavor' not in instance:
+            # Some of Nova's callers have it not loaded.
+            entry = dataclasses.replace(
+                entry, policy=known.policy, identity=dataclasses.replace(
+                    entry.identity, flavor_name=known.identity.flavor_name,
+                    extra_specs=known.identity.extra_specs))
+        self._entries[instance.uuid] = entry
 
     def forget(self, uuid):
         """Drop an instance that left this host."""
@@ -157,7 +178,7 @@ class InstanceCache:
 
         :param uuid: the instance's
         :param host: the name of this compute host
-        :returns: whether it exists and lives on this host
+        :returns: Whereabouts; its entry is current if it is here
         :raises oslo_messaging.MessagingException: no answer
         """
         context = nova_context.get_admin_context()
@@ -165,11 +186,11 @@ class InstanceCache:
             instance = objects.Instance.get_by_uuid(
                 context, uuid, expected_attrs=_ATTRIBUTES)
         except nova_exception.InstanceNotFound:
-            return False
-        if instance.host != host:
-            return False
-        self.put(instance)
-        return True
+            return Whereabouts(here=False, busy=False)
+        here = instance.host == host
+        if here:
+            self.put(instance)
+        return Whereabouts(here, busy=instance.task_state is not None)
 
     def load_all(self, host):
         """Fetch all instances of this host from nova-conductor, by one call.
@@ -187,10 +208,12 @@ class InstanceCache:
             policy, clamps = policy_of(instance, _get(instance, 'flavor'),
                                        self._limits)
         except exception.InvalidPolicy as error:
-            # The spawn refuses such a value; here it can only come from an
-            # instance that was built before this driver was in use.
-            LOG.warning('Not watching the heartbeat of this instance: %s',
-                        error, instance=instance)
+            # The spawn refuses such a value; here it can only come from that
+            # spawn, or from an instance that was built before this driver was
+            # in use.
+            if instance.uuid not in self._entries:      # said once
+                LOG.warning('Not watching the heartbeat of this instance: %s',
+                            error, instance=instance)
             return policy_lib.parse({}, {}, self._limits)[0]
         if instance.uuid not in self._entries:      # said once
             for clamp in clamps:

@@ -146,14 +146,21 @@ def _crashed(uuid, now, detail):
                   reason=_name(CRASHED_DETAILS, detail))
 
 
-# virDomainEventType; what is not here (defined, undefined, pmsuspended) says
-# nothing about health.
+def _slept(uuid, now, _detail):
+    # The guest's own suspend to RAM: its vCPUs stand still, as in a pause.
+    return Observation(Kind.PAUSED, uuid, now,
+                       details={'reason': 'pmsuspended'})
+
+
+# virDomainEventType; what is not here (defined, undefined) says nothing about
+# health.
 LIFECYCLE = {
     2: _started,
     3: _lifecycle_kind(Kind.PAUSED, SUSPENDED_DETAILS),
     4: _lifecycle_kind(Kind.RESUMED, RESUMED_DETAILS),
     5: _lifecycle_kind(Kind.STOPPED, STOPPED_DETAILS),
     6: _shutdown,
+    7: _slept,
     8: _crashed,
 }
 

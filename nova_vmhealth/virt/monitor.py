@@ -26,6 +26,7 @@ import threading
 import time
 
 from nova.compute import power_state
+from nova import exception as nova_exception
 from oslo_log import log as logging
 from oslo_utils import uuidutils
 
@@ -42,8 +43,12 @@ from nova_vmhealth.virt import host as host_lib
 LOG = logging.getLogger(__name__)
 
 # Nova writes an instance's new state after the driver's method returned; the
-# identity is read again this many seconds later.
+# identity is read again this many seconds later, and then at this period for
+# as long as Nova is still at work on the instance.
 REFRESH_DELAY_S = 3.0
+REFRESH_AGAIN_S = 10.0
+# A domain that is not Nova's is not looked up again for this many seconds.
+FOREIGN_S = 60.0
 # After a control error the domain is asked this many seconds later whether it
 # answers again.
 PROBE_DELAY_S = 5.0
@@ -53,6 +58,13 @@ MAX_PARKED = 100
 DROP_LOG_INTERVAL_S = 60.0
 # Why a heartbeat holds, besides the names of planned operations.
 _PAUSED = 'paused'
+
+
+# What a guest or a disk can repeat without end. The rest, lifecycle and
+# heartbeat, is told once by those who see it, and bounded by them.
+_REPEATING = frozenset({Cause.IO_ERROR, Cause.MEMORY_FAILURE,
+                        Cause.WATCHDOG_EXPIRED, Cause.CONTROL_ERROR})
+_STOPS = (Kind.STOPPED, Kind.SHUTDOWN_BY_GUEST, Kind.SHUTDOWN_BY_HOST)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,8 +86,7 @@ class _Present:
 class Inbox:
     """The worker's queue: bounded, never blocks the one who puts.
 
-    Only observations are bounded; what the driver and the background thread
-    say is bounded by their own work and must not be lost.
+    Only the faults that repeat are bounded: of the others each one counts.
     """
 
     def __init__(self, size):
@@ -85,7 +96,8 @@ class Inbox:
 
     def put_observation(self, observation):
         """Queue an observation, or count it as dropped when full."""
-        if self._queue.qsize() >= self._size:
+        if (observation.kind is Kind.FAULT and observation.cause in _REPEATING
+                and self._queue.qsize() >= self._size):
             self.dropped += 1
             return
         self._queue.put(observation)
@@ -129,8 +141,12 @@ class HealthMonitor:
         self._stopping = False
         # uuid -> observations waiting until the instance is looked up
         self._parked = {}
-        # uuid -> monotonic time when a destroyed instance is forgotten
+        # uuid -> monotonic time when an instance that left is forgotten
         self._forget_at = {}
+        # uuid of a domain that is not Nova's -> monotonic time until when
+        self._foreign = {}
+        # guests that were beating when Nova saved them to disk
+        self._beating_when_saved = set()
         # uuid -> why its heartbeat holds: _PAUSED, and one per planned
         # operation; Nova's threads and the worker both change it.
         self._holds = collections.defaultdict(list)
@@ -177,31 +193,27 @@ class HealthMonitor:
         :param instance: nova.objects.Instance
         :param operation: name of the driver's method
         """
-        self._cache.put(instance)
+        # In this order: what is held is not forgotten.
         self._hold(instance.uuid, operation)
+        self._cache.put(instance)
         self._inbox.put(Observation(
             Kind.PLANNED_BEGUN, instance.uuid, time.time(),
             details={'operation': operation}))
 
-    def end(self, instance, operation, gone=False):
+    def end(self, instance, operation):
         """Nova is done with what begin() announced.
+
+        Whether the instance is still here only nova-conductor knows, once
+        Nova has written down what it did.
 
         :param instance: nova.objects.Instance
         :param operation: name of the driver's method
-        :param gone: whether the instance has left this host for good
         """
         self._inbox.put(Observation(
             Kind.PLANNED_ENDED, instance.uuid, time.time(),
             details={'operation': operation}))
-        # An operation within another never ends the instance's stay: a hard
-        # reboot destroys the domain to build it anew.
-        if not self._release(instance.uuid, operation):
-            return
-        if gone:
-            self._inbox.put(Observation(
-                Kind.FORGOTTEN, instance.uuid, time.time()))
-        else:
-            self._refresh(instance.uuid)
+        self._release(instance.uuid, operation)
+        self._refresh_later(instance.uuid, REFRESH_DELAY_S)
 
     # -- heartbeats ----------------------------------------------------------
 
@@ -223,33 +235,37 @@ class HealthMonitor:
             self._heartbeat.hold(uuid)
 
     def _release(self, uuid, reason):
-        """Drop a reason to hold; return whether no operation is left."""
         with self._holds_lock:
             reasons = self._holds.get(uuid, [])
             if reason not in reasons:
-                return not reasons
+                return
             reasons.remove(reason)
             if not reasons:
                 del self._holds[uuid]
                 self._heartbeat.release(uuid)
-            return set(reasons) <= {_PAUSED}
 
-    def _watch(self, uuid, entry):
+    def _watch(self, uuid, entry, established=False):
         """Begin the heartbeat of a domain that has just started."""
         if not entry.policy.heartbeat:
             return
         with self._holds_lock:
             self._heartbeat.watch(
-                uuid, channel.socket_path(entry.domain_name), entry.policy)
+                uuid, channel.socket_path(entry.domain_name), entry.policy,
+                established)
             if uuid in self._holds:
                 self._heartbeat.hold(uuid)
 
     def _steer_heartbeat(self, observation, entry):
         """Let the heartbeat follow what libvirt says of the domain."""
         uuid, kind = observation.instance_uuid, observation.kind
+        reason = observation.details.get('reason')
         if kind in (Kind.STARTED, Kind.REBOOTED):
+            saved = uuid in self._beating_when_saved
+            self._beating_when_saved.discard(uuid)
             self._release(uuid, _PAUSED)
-            self._watch(uuid, entry)
+            self._watch(uuid, entry, saved and reason == 'restored')
+            if reason == 'migrated':      # it runs on the source until resumed
+                self._hold(uuid, _PAUSED)
         elif kind is Kind.PAUSED:
             self._hold(uuid, _PAUSED)
         elif kind is Kind.RESUMED:
@@ -257,6 +273,9 @@ class HealthMonitor:
                 self._watch(uuid, entry)
             self._release(uuid, _PAUSED)
         elif kind is Kind.STOPPED:
+            status = self._heartbeat.status(uuid)
+            if reason == 'saved' and status and status.established:
+                self._beating_when_saved.add(uuid)
             self._heartbeat.unwatch(uuid)
             self._release(uuid, _PAUSED)
 
@@ -266,21 +285,35 @@ class HealthMonitor:
         """Learn at start which instances are here and which of them run."""
         self._cache.load_all(self._compute_host)
         for guest in self._host.list_guests(only_running=False):
-            running = guest.get_power_state(self._host) == power_state.RUNNING
-            self._inbox.put(_Present(guest.uuid, running))
+            try:
+                state = guest.get_power_state(self._host)
+            except nova_exception.InstanceNotFound:     # just deleted
+                continue
+            self._inbox.put(
+                _Present(guest.uuid, state == power_state.RUNNING))
+
+    def _refresh_later(self, uuid, delay_s):
+        self._background.submit(f'reading instance {uuid}',
+                                lambda: self._refresh(uuid), delay_s)
 
     def _refresh(self, uuid):
-        self._background.submit(
-            f'reading instance {uuid}',
-            lambda: self._cache.load(uuid, self._compute_host),
-            REFRESH_DELAY_S)
+        """Read an instance again, and forget it once it has left this host."""
+        if self._cache.get(uuid) is None:
+            return
+        found = self._cache.load(uuid, self._compute_host)
+        if found.busy:
+            self._refresh_later(uuid, REFRESH_AGAIN_S)
+        elif not found.here:
+            self._inbox.put(Observation(Kind.FORGOTTEN, uuid, time.time()))
 
     def _look_up(self, uuid):
         self._inbox.put(
-            _Looked(uuid, self._cache.load(uuid, self._compute_host)))
+            _Looked(uuid, self._cache.load(uuid, self._compute_host).here))
 
     def _probe(self, uuid):
         """See whether libvirt gets an answer about a domain again."""
+        if self._cache.get(uuid) is None:
+            return
         self._host.get_connection().lookupByUUIDString(uuid).info()
         self._inbox.put(Observation(Kind.RECOVERED, uuid, time.time(),
                                     Cause.CONTROL_ERROR))
@@ -321,11 +354,15 @@ class HealthMonitor:
             parked = self._parked.pop(item.instance_uuid, ())
             for observation in parked if item.found else ():
                 self._take(observation, now)
+            if not item.found and len(self._foreign) < background.MAX_JOBS:
+                self._foreign[item.instance_uuid] = now + FOREIGN_S
         elif isinstance(item, _Present):
             self._take_present(item)
         self._publish(self._ledger.handle_timer(now, time.time()))
         for uuid in [u for u, at in self._forget_at.items() if at <= now]:
             self._forget(uuid, now)
+        for uuid in [u for u, at in self._foreign.items() if at <= now]:
+            del self._foreign[uuid]
         self._tell_drops(now)
 
     def _take(self, observation, now):
@@ -337,6 +374,15 @@ class HealthMonitor:
         entry = self._cache.get(uuid)
         if entry is None:
             self._park(observation)
+            return
+        for older in self._parked.pop(uuid, ()):
+            self._take(older, now)
+        if (observation.kind in _STOPS
+                and entry.identity.host not in (None, self._compute_host)):
+            # A live migration to this host that failed: the instance runs on
+            # where it was.
+            self._heartbeat.unwatch(uuid)
+            self._release(uuid, _PAUSED)
             return
         if observation.kind in (Kind.PLANNED_BEGUN, Kind.STARTED):
             self._forget_at.pop(uuid, None)       # it is back
@@ -353,33 +399,41 @@ class HealthMonitor:
     def _take_present(self, present):
         """Resume the watch over a domain that was here before us."""
         entry = self._cache.get(present.instance_uuid)
-        if entry is not None and present.running:
+        # Taking stock is tried again when it fails half-way.
+        if (entry is not None and present.running
+                and self._heartbeat.status(present.instance_uuid) is None):
             self._watch(present.instance_uuid, entry)
 
     def _park(self, observation):
         uuid = observation.instance_uuid
         parked = self._parked.get(uuid)
         if parked is None:
-            if len(self._parked) >= background.MAX_JOBS:
+            if uuid in self._foreign or not self._background.submit(
+                    f'looking up instance {uuid}',
+                    lambda: self._look_up(uuid)):
                 return
             parked = self._parked[uuid] = []
-            self._background.submit(f'looking up instance {uuid}',
-                                    lambda: self._look_up(uuid))
         if len(parked) < MAX_PARKED:
             parked.append(observation)
 
     def _forget(self, uuid, now):
         del self._forget_at[uuid]
-        self._heartbeat.unwatch(uuid)
-        self._cache.forget(uuid)
         with self._holds_lock:
+            if set(self._holds.get(uuid, ())) - {_PAUSED}:
+                return                  # it is on its way back
             self._holds.pop(uuid, None)
-        self._ledger.observe(Observation(Kind.FORGOTTEN, uuid, time.time()),
-                             now, time.time(), frozenset())
+            self._heartbeat.unwatch(uuid)
+            entry = self._cache.get(uuid)
+            self._cache.forget(uuid)
+        self._beating_when_saved.discard(uuid)
+        wall = time.time()
+        self._publish(self._ledger.observe(
+            Observation(Kind.FORGOTTEN, uuid, wall), now, wall, frozenset()),
+            entry)
 
-    def _publish(self, events):
+    def _publish(self, events, last_entry=None):
         for event in events:
-            entry = self._cache.get(event.instance_uuid)
+            entry = self._cache.get(event.instance_uuid) or last_entry
             if entry is None:
                 continue
             self._publisher.submit(event, entry.identity,

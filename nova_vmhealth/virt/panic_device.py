@@ -19,7 +19,7 @@ from nova.objects import fields
 from nova.virt.libvirt import config as vconfig
 
 # Only what libvirt offers for the architecture: the ISA device needs an ISA
-# bus, pvpanic-pci came later, and POWER and s390x bring their own.
+# bus, pvpanic-pci came with libvirt 9.1, and POWER and s390x bring their own.
 _MODELS = {
     fields.Architecture.I686: 'isa',
     fields.Architecture.X86_64: 'isa',

@@ -15,6 +15,10 @@
 import functools
 import inspect
 
+from oslo_log import log as logging
+
+LOG = logging.getLogger(__name__)
+
 # Every method of LibvirtDriver that may stop, pause, freeze, move or replace
 # a domain. All of them exist under these names in Nova 31-34 and take an
 # argument called `instance`; whatever else they take is handed on untouched,
@@ -33,19 +37,12 @@ OPERATIONS = (
     'finish_migration', 'finish_revert_migration', 'confirm_migration',
 )
 
-# After these the instance is no longer this host's.
-_LEAVES = frozenset((
-    'destroy', 'post_live_migration_at_source', 'confirm_migration',
-    'rollback_live_migration_at_destination'))
-
-# Nova destroys the domain but keeps the instance here.
-_COMES_BACK = frozenset((
-    'rebuilding', 'rebuild_block_device_mapping', 'rebuild_spawning',
-    'resize_reverting'))
-
-
-def _leaves(operation, instance):
-    return operation in _LEAVES and instance.task_state not in _COMES_BACK
+def _safely(tell, instance, operation):
+    try:
+        tell(instance, operation)
+    except Exception:
+        # A defect of ours must not fail what Nova does, nor hide its error.
+        LOG.exception('Cannot take note of %s', operation, instance=instance)
 
 
 def wrap(operation, method):
@@ -65,14 +62,11 @@ def wrap(operation, method):
             return method(self, *args, **kwargs)
         instance = kwargs['instance'] if 'instance' in kwargs \
             else args[position - 1]
-        monitor.begin(instance, operation)
-        gone = False
+        _safely(monitor.begin, instance, operation)
         try:
-            result = method(self, *args, **kwargs)
-            gone = _leaves(operation, instance)
-            return result
+            return method(self, *args, **kwargs)
         finally:
-            monitor.end(instance, operation, gone)
+            _safely(monitor.end, instance, operation)
     # For those who look with inspect.getfullargspec, which does not follow
     # functools.wraps: Nova's own tests do.
     planned.__signature__ = signature

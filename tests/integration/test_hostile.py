@@ -17,6 +17,8 @@ import time
 
 FAST = {'vmhealth:heartbeat': 'true', 'vmhealth:interval_ms': '200',
         'vmhealth:timeout_ms': '1000', 'vmhealth:misses': '5'}
+# What the loop says when it could not serve everybody in time.
+LATE = 'the heartbeat loop came'
 FLOOD_S = 10
 # What one guest may cost while it floods: its line buffer and the garbage
 # that Python has yet to collect. A leak would be some MiB a second.
@@ -41,5 +43,6 @@ def test_flood(boot, driver, listener):
     assert [e['cause'] for e in listener.events(evil.uuid)] == [
         'heartbeat_lost']
     assert listener.events(good.uuid) == []
+    assert LATE not in driver.logged()[logged:]
     good.tell('hang-agent')
     listener.wait_for(good.uuid, 'heartbeat_lost')

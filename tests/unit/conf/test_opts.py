@@ -74,12 +74,16 @@ def test_limits_follow_the_options(tmp_path):
     ('both', ['messagingv2', 'log'], []),
     ('unversioned', ['messagingv2'], ['notification_format']),
     ('both', [], ['[oslo_messaging_notifications]driver']),
+    ('both', ['log', 'routing'], ['[oslo_messaging_notifications]driver']),
     ('unversioned', ['noop'],
      ['notification_format', '[oslo_messaging_notifications]driver']),
 ])
 def test_what_keeps_notifications_from_leaving(form, drivers, options):
     parsed = cfg.ConfigOpts()
     parsed.register_opt(cfg.StrOpt('notification_format'),
+                        group='notifications')
+    parsed.register_opt(cfg.ListOpt('versioned_notifications_topics',
+                                    default=['versioned_notifications']),
                         group='notifications')
     parsed.register_opt(cfg.MultiStrOpt('driver', default=[]),
                         group='oslo_messaging_notifications')

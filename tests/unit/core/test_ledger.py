@@ -377,10 +377,12 @@ def test_instances_have_nothing_in_common():
     assert story.active('b') == ['io_error vda']
 
 
-def test_forgotten_says_and_keeps_nothing():
+def test_forgotten_ends_what_was_wrong_and_keeps_nothing():
     story = Story()
     story.tell(begun(), fault('io_error', 'vda', action='report'),
                fault('io_error', 'vda', action='report'))
+    assert story.tell(saw('forgotten')) == [
+        'cleared io_error vda x2 during reboot']
     assert story.tell(saw('forgotten')) == []
     assert story.ledger.next_deadline() is None
     assert story.ledger.health('vm') is Health.UNKNOWN

@@ -46,9 +46,9 @@ def test_same_key_is_replaced():
 def test_bounded(monkeypatch):
     monkeypatch.setattr(background, 'MAX_JOBS', 2)
     _, jobs = make()
-    for key in 'abc':
-        jobs.submit(key, lambda: None)
-    jobs.submit('b', lambda: None, delay_s=1)        # replacing still works
+    assert [jobs.submit(key, lambda: None) for key in 'abc'] == [
+        True, True, False]
+    assert jobs.submit('b', lambda: None, delay_s=1)    # replacing still works
     assert jobs.next_job(0.0)[0][0] == 'a'
     assert jobs.next_job(0.0) == (None, 1.0)
 

@@ -109,6 +109,13 @@ def test_nova_hears_of_the_lifecycle_as_before(libvirt, watching):
     assert novas.transition == virtevent.EVENT_LIFECYCLE_STOPPED
 
 
+def test_an_event_while_nova_registers_is_told_once(libvirt, watching):
+    health_host, queued = watching
+    health_host._event_lifecycle_callback = host._lifecycle_callback
+    host._lifecycle_callback(None, Domain(), STOPPED, CRASHED, health_host)
+    assert len(queued) == 2
+
+
 def test_nova_hears_of_it_even_if_we_fail(libvirt, watching, monkeypatch):
     def fail(*_args):
         raise RuntimeError('a defect of ours')

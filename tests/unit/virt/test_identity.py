@@ -14,6 +14,7 @@
 
 import pytest
 
+from nova import exception as nova_exception
 from nova import objects
 from nova.objects import fields
 from oslo_config import cfg
@@ -104,6 +105,35 @@ def test_a_clamp_is_logged_once(limits, caplog):
     lines = [r for r in caplog.records if 'outside the limits' in r.message]
     assert len(lines) == 1
     assert 'vmhealth:interval_ms = 10 ' in lines[0].message
+
+
+def test_what_the_flavor_says_outlives_an_instance_without_it(limits):
+    cache = identity.InstanceCache(limits)
+    cache.put(instance(flavor=flavor(vmhealth__heartbeat='true')))
+    cache.put(instance(vm_state='paused'))
+    entry = cache.get(UUID)
+    assert entry.policy.heartbeat is True
+    assert (entry.identity.flavor_name, entry.identity.state) == (
+        'm1', 'paused')
+
+
+@pytest.mark.parametrize('found, whereabouts', [
+    ({'host': 'here', 'task_state': None}, (True, False)),
+    ({'host': 'here', 'task_state': 'deleting'}, (True, True)),
+    ({'host': 'there', 'task_state': 'migrating'}, (False, True)),
+    ({'host': 'there', 'task_state': None}, (False, False)),
+    (None, (False, False)),
+])
+def test_whereabouts(limits, monkeypatch, found, whereabouts):
+    def get_by_uuid(context, uuid, expected_attrs):
+        if found is None:
+            raise nova_exception.InstanceNotFound(instance_id=uuid)
+        return instance(**found)
+    monkeypatch.setattr(objects.Instance, 'get_by_uuid', get_by_uuid)
+    cache = identity.InstanceCache(limits)
+    where = cache.load(UUID, 'here')
+    assert (where.here, where.busy) == whereabouts
+    assert (cache.get(UUID) is not None) is where.here
 
 
 def test_cache_keeps_an_instance_with_a_bad_value_unwatched(limits):

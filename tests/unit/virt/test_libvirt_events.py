@@ -74,6 +74,8 @@ def kind_and_details(observation):
      (Kind.STOPPED, None, '', {'reason': 'failed'})),
     (events.lifecycle, (6, 1), (Kind.SHUTDOWN_BY_GUEST, None, '', {})),
     (events.lifecycle, (6, 2), (Kind.SHUTDOWN_BY_HOST, None, '', {})),
+    (events.lifecycle, (7, 0),
+     (Kind.PAUSED, None, '', {'reason': 'pmsuspended'})),
     (events.lifecycle, (8, 0),
      (Kind.FAULT, Cause.GUEST_CRASHED, '', {'reason': 'panicked'})),
     (events.lifecycle, (8, 1),
@@ -89,7 +91,6 @@ def test_translation(translate, arguments, expected):
 @pytest.mark.parametrize('translate, arguments', [
     (events.lifecycle, (0, 0)),         # defined
     (events.lifecycle, (1, 0)),         # undefined
-    (events.lifecycle, (7, 0)),         # guest's own suspend to RAM
     (events.lifecycle, (99, 0)),
     (events.agent_lifecycle, (0, 0)),
     (events.channel_lifecycle, ('x', 7, 0)),

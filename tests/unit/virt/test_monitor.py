@@ -43,6 +43,7 @@ class Heartbeat:
     def watch(self, uuid, path, policy, established=False):
         self.calls.append(('watch', path.rsplit('/', 1)[-1]))
         self.watched.add(uuid)
+        self.established = established
 
     def unwatch(self, uuid):
         self.calls.append(('unwatch',))
@@ -55,7 +56,7 @@ class Heartbeat:
         self.calls.append(('release',))
 
     def status(self, uuid):
-        return 'status' if uuid in self.watched else None
+        return self if uuid in self.watched else None
 
 
 class Background:
@@ -66,12 +67,20 @@ class Background:
 
     def submit(self, key, function, delay_s=0.0):
         self.jobs[key] = function
+        return True
+
+    def run(self):
+        """Do every job that is queued now."""
+        jobs, self.jobs = self.jobs, {}
+        for job in jobs.values():
+            job()
 
 
 class Cache:
     def __init__(self):
         self.entries = {}
         self.loadable = {}
+        self.busy = False
 
     def get(self, uuid):
         return self.entries.get(uuid)
@@ -82,7 +91,7 @@ class Cache:
     def load(self, uuid, host):
         if uuid in self.loadable:
             self.entries[uuid] = self.loadable[uuid]
-        return uuid in self.loadable
+        return virt_identity.Whereabouts(uuid in self.loadable, self.busy)
 
     def forget(self, uuid):
         self.entries.pop(uuid, None)
@@ -96,12 +105,13 @@ class Publisher:
         self.events.append((event.transition, event.cause))
 
 
-def entry(uuid, heartbeat='true'):
+def entry(uuid, heartbeat='true', host='compute1'):
     parsed, _ = policy.parse({'vmhealth:heartbeat': heartbeat}, {}, LIMITS)
     names = dict.fromkeys(identity.InstanceIdentity.__dataclass_fields__)
     return virt_identity.Entry(
         'instance-1', identity.InstanceIdentity(
-            **{**names, 'uuid': uuid, 'extra_specs': {}, 'metadata': {}}),
+            **{**names, 'uuid': uuid, 'extra_specs': {}, 'metadata': {},
+               'host': host}),
         parsed)
 
 
@@ -155,7 +165,7 @@ def test_no_heartbeat_unless_asked_for(parts):
 
 
 def test_a_paused_guest_stays_held_after_the_operation(parts):
-    instance = types.SimpleNamespace(uuid=UUID, task_state=None)
+    instance = types.SimpleNamespace(uuid=UUID)
     parts.monitor.begin(instance, 'pause')
     parts.monitor.step(see(Kind.PAUSED, reason='paused'))
     parts.monitor.end(instance, 'pause')
@@ -165,7 +175,7 @@ def test_a_paused_guest_stays_held_after_the_operation(parts):
 
 
 def test_nested_operations_hold_until_the_last_ends(parts):
-    instance = types.SimpleNamespace(uuid=UUID, task_state=None)
+    instance = types.SimpleNamespace(uuid=UUID)
     parts.monitor.begin(instance, 'reboot')
     parts.monitor.begin(instance, 'power_on')
     parts.monitor.end(instance, 'power_on')
@@ -174,22 +184,83 @@ def test_nested_operations_hold_until_the_last_ends(parts):
     assert parts.heartbeat.calls[-1] == ('release',)
 
 
-def test_a_hard_reboot_destroys_and_keeps_the_instance(parts, monkeypatch):
+def finish(parts, operation):
+    """An operation of Nova's, and what the driver learns after it."""
+    instance = types.SimpleNamespace(uuid=UUID)
+    parts.monitor.begin(instance, operation)
+    parts.monitor.end(instance, operation)
+    drain(parts)
+    parts.background.run()
+    drain(parts)
+
+
+@pytest.mark.parametrize('operation', [
+    'destroy', 'reboot', 'confirm_migration', 'live_migration'])
+@pytest.mark.parametrize('here', [True, False])
+def test_after_an_operation_nova_conductor_says_who_left(
+        parts, monkeypatch, operation, here):
     clock = [100.0]
     monkeypatch.setattr(monitor.time, 'monotonic', lambda: clock[0])
-    instance = types.SimpleNamespace(uuid=UUID, task_state='rebooting_hard')
-    parts.monitor.begin(instance, 'reboot')
-    parts.monitor.begin(instance, 'destroy')
-    parts.monitor.end(instance, 'destroy', gone=True)
-    parts.monitor.end(instance, 'reboot')
-    drain(parts)
-    clock[0] += 100.0
+    if here:
+        parts.cache.loadable[UUID] = entry(UUID)
+    finish(parts, operation)
+    clock[0] += 9.0
+    parts.monitor.step(see(Kind.STOPPED, reason='destroyed'))
+    assert parts.cache.get(UUID) is not None     # libvirt's last word is late
+    clock[0] += 1.0
     parts.monitor.step(None)
-    assert parts.cache.get(UUID) is not None
+    assert (parts.cache.get(UUID) is not None) is here
+    assert not parts.monitor._holds
+    assert parts.publisher.events == []
+
+
+def test_nobody_is_forgotten_while_nova_is_at_work(parts):
+    parts.cache.busy = True
+    finish(parts, 'pre_live_migration')
+    assert not parts.monitor._forget_at
+    assert list(parts.background.jobs) == [f'reading instance {UUID}']
+    parts.cache.busy = False
+    parts.background.run()
+    drain(parts)
+    assert list(parts.monitor._forget_at) == [UUID]
+
+
+def test_what_was_wrong_with_an_instance_that_left_is_over(
+        parts, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(monitor.time, 'monotonic', lambda: clock[0])
+    parts.monitor.step(see(Kind.FAULT, cause=Cause.WATCHDOG_EXPIRED))
+    parts.monitor.step(see(Kind.FORGOTTEN))
+    clock[0] += 10.0
+    parts.monitor.step(None)
+    assert parts.publisher.events == [
+        (Transition.RAISED, Cause.WATCHDOG_EXPIRED),
+        (Transition.CLEARED, Cause.WATCHDOG_EXPIRED)]
+
+
+def test_a_failed_migration_to_this_host_is_no_fault(parts):
+    parts.cache.entries[UUID] = entry(UUID, host='source')
+    parts.monitor.step(see(Kind.STARTED, reason='migrated'))
+    assert parts.heartbeat.calls[-1] == ('hold',)
+    parts.monitor.step(see(Kind.STOPPED, reason='failed'))
+    assert parts.publisher.events == []
+    assert not parts.heartbeat.watched and not parts.monitor._holds
+
+
+@pytest.mark.parametrize('saved, restored, established', [
+    ('saved', 'restored', True), ('saved', 'booted', False),
+    ('destroyed', 'restored', False)])
+def test_a_guest_that_was_beating_when_saved_is_expected_to_beat(
+        parts, saved, restored, established):
+    parts.monitor.step(see(Kind.STARTED, reason='booted'))
+    parts.heartbeat.established = True
+    parts.monitor.step(see(Kind.STOPPED, reason=saved))
+    parts.monitor.step(see(Kind.STARTED, reason=restored))
+    assert parts.heartbeat.established is established
 
 
 def test_a_planned_stop_is_no_fault_and_an_unplanned_one_is(parts):
-    instance = types.SimpleNamespace(uuid=UUID, task_state=None)
+    instance = types.SimpleNamespace(uuid=UUID)
     parts.monitor.begin(instance, 'power_off')
     parts.monitor.observe(see(Kind.STOPPED, reason='destroyed'))
     drain(parts)
@@ -219,6 +290,18 @@ def test_a_domain_that_is_not_novas_is_dropped(parts):
     drain(parts)
     assert parts.publisher.events == []
     assert parts.monitor._parked == {}
+    # and is not looked up for each of its events
+    parts.background.jobs.clear()
+    parts.monitor.step(see(Kind.FAULT, OTHER, Cause.WATCHDOG_EXPIRED))
+    assert not parts.background.jobs
+
+
+def test_what_waited_comes_before_what_is_new(parts):
+    parts.monitor.step(see(Kind.STARTED, OTHER))
+    parts.cache.entries[OTHER] = entry(OTHER)     # the look-up is under way
+    parts.monitor.step(see(Kind.STOPPED, OTHER, reason='failed'))
+    assert [call[0] for call in parts.heartbeat.calls] == [
+        'watch', 'unwatch']
 
 
 def test_what_waits_for_a_look_up_is_bounded(parts):
@@ -227,13 +310,14 @@ def test_what_waits_for_a_look_up_is_bounded(parts):
     assert len(parts.monitor._parked[OTHER]) == monitor.MAX_PARKED
 
 
-def test_full_inbox_drops_observations_and_counts_them(parts):
+def test_full_inbox_drops_what_repeats_and_counts_it(parts):
     for _ in range(5):
-        parts.monitor.observe(see(Kind.RESUMED))
-    instance = types.SimpleNamespace(uuid=UUID, task_state=None)
+        parts.monitor.observe(see(Kind.FAULT, cause=Cause.IO_ERROR))
+    instance = types.SimpleNamespace(uuid=UUID)
     parts.monitor.begin(instance, 'pause')      # never dropped
+    parts.monitor.observe(see(Kind.STOPPED, reason='failed'))
     assert parts.monitor._inbox.dropped == 2
-    assert parts.monitor._inbox._queue.qsize() == 4
+    assert parts.monitor._inbox._queue.qsize() == 5
 
 
 def test_drops_are_told_once_a_minute(parts, monkeypatch):
@@ -246,30 +330,11 @@ def test_drops_are_told_once_a_minute(parts, monkeypatch):
     assert lines == [{'new': 1, 'all': 1}, {'new': 3, 'all': 4}]
 
 
-def test_a_destroyed_instance_is_forgotten_after_the_grace(parts, monkeypatch):
-    clock = [100.0]
-    monkeypatch.setattr(monitor.time, 'monotonic', lambda: clock[0])
-    instance = types.SimpleNamespace(uuid=UUID, task_state='deleting')
-    parts.monitor.begin(instance, 'destroy')
-    parts.monitor.end(instance, 'destroy', gone=True)
-    drain(parts)
-    # libvirt's last word comes late
-    parts.monitor.step(see(Kind.STOPPED, reason='destroyed'))
-    assert parts.cache.get(UUID) is not None
-    clock[0] += 10.0
-    parts.monitor.step(None)
-    assert parts.cache.get(UUID) is None
-    assert parts.publisher.events == []
-    assert not parts.monitor._holds
-
-
 def test_an_instance_that_comes_back_is_not_forgotten(parts, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(monitor.time, 'monotonic', lambda: clock[0])
-    instance = types.SimpleNamespace(uuid=UUID, task_state=None)
-    parts.monitor.begin(instance, 'destroy')
-    parts.monitor.end(instance, 'destroy', gone=True)
-    parts.monitor.begin(instance, 'spawn')
+    parts.monitor.step(see(Kind.FORGOTTEN))
+    parts.monitor.begin(types.SimpleNamespace(uuid=UUID), 'spawn')
     drain(parts)
     clock[0] += 100.0
     parts.monitor.step(None)
