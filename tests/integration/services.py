@@ -13,6 +13,7 @@
 
 """What the driver needs around it: a libvirtd and a broker, both private."""
 
+import contextlib
 import glob
 import os
 import shutil
@@ -47,8 +48,12 @@ class Libvirtd:
             ['unshare', '-m', os.path.abspath(_PRIVATE_LIBVIRTD), folder],
             folder + '.log')
         self.pid = self._process.pid
-        self._process.wait_for(
-            lambda: not self._virsh('version').returncode, 30, 'libvirtd')
+        with contextlib.ExitStack() as if_it_fails:
+            if_it_fails.callback(self._process.stop)
+            self._process.wait_for(
+                lambda: not self._virsh('version').returncode, 30,
+                'libvirtd')
+            if_it_fails.pop_all()
 
     def _virsh(self, *arguments):
         return subprocess.run(['virsh', '-c', self.uri, *arguments],
@@ -91,8 +96,12 @@ class Broker:
         # before the broker, which would leave one behind
         self._epmd = processes.Process(
             ['epmd'], os.path.join(folder, 'epmd.log'), env=self._env)
-        self._epmd.wait_for(lambda: processes.listens(epmd), 10, 'epmd')
-        self.start()
+        with contextlib.ExitStack() as if_it_fails:
+            if_it_fails.callback(self._epmd.stop)
+            self._epmd.wait_for(
+                lambda: processes.listens(epmd), 10, 'epmd')
+            self.start()
+            if_it_fails.pop_all()
 
     def start(self):
         """Start it again where it was killed."""
@@ -109,8 +118,11 @@ class Broker:
                    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=_ERLANG)
         self._process = processes.Process(
             [_rabbitmq_server()], path('server.log'), env=env, cwd=path(''))
-        self._process.wait_for(
-            lambda: processes.listens(self.port), 60, 'RabbitMQ')
+        with contextlib.ExitStack() as if_it_fails:
+            if_it_fails.callback(self._process.stop)
+            self._process.wait_for(
+                lambda: processes.listens(self.port), 60, 'RabbitMQ')
+            if_it_fails.pop_all()
 
     def _path(self, name):
         return os.path.join(self._folder, name)

@@ -26,22 +26,30 @@ from tests.integration import processes
 # The lab installs itself where it has never been.
 pytestmark = pytest.mark.timeout(1500)
 
-LAB = os.environ.get('NOVA_VMHEALTH_LAB_DIR', '/tmp/nova-vmhealth-lab')
-PORT = int(os.environ.get('NOVA_VMHEALTH_LAB_PORT', 15000))
+LAB = os.environ.get('NOVA_VMHEALTH_LAB_DIR', '/var/lib/nova-vmhealth-lab')
 TOOLS = os.path.join(clients.REPOSITORY, 'tools', 'lab')
 URI = 'qemu+unix:///system?socket=%s/lv/run/libvirt-sock' % LAB
 NETLESS = ('--nic', 'none', '--wait')
 
 
+def _port(offset):
+    """A port of the lab, which keeps the first one; it must be up."""
+    with open(os.path.join(LAB, 'state', 'port')) as f:
+        return int(f.read()) + offset
+
+
 def _openstack(*arguments, fails=False):
     """What the command line client prints; its complaint if it must fail."""
+    # Nothing of the caller's own cloud.
+    env = {name: value for name, value in os.environ.items()
+           if not name.startswith('OS_')}
+    env.update(
+        OS_CLIENT_CONFIG_FILE=os.path.join(LAB, 'clouds.yaml'),
+        OS_CLOUD='vmhealth-lab', OS_COMPUTE_API_VERSION='2.96',
+        no_proxy='127.0.0.1')
     done = subprocess.run(
         [os.path.join(LAB, 'venv-control', 'bin', 'openstack'), *arguments],
-        capture_output=True, text=True, timeout=300, env=dict(
-            os.environ, OS_CLIENT_CONFIG_FILE=os.path.join(
-                LAB, 'clouds.yaml'),
-            OS_CLOUD='vmhealth-lab', OS_COMPUTE_API_VERSION='2.96',
-            no_proxy='127.0.0.1'))
+        capture_output=True, text=True, timeout=300, env=env)
     assert bool(done.returncode) == fails, done.stdout + done.stderr
     return done.stderr if fails else done.stdout.strip()
 
@@ -69,7 +77,7 @@ def lab(machine, require):
 
 @pytest.fixture
 def bus(lab, tmp_path):
-    url = 'rabbit://guest:guest@127.0.0.1:%d/' % (PORT + 6)
+    url = 'rabbit://guest:guest@127.0.0.1:%d/' % _port(6)
     listener = clients.Listener(tmp_path / 'listener.log', url)
     yield listener
     listener.stop()
@@ -140,7 +148,7 @@ def test_trait(lab):
 
     def get(path):
         request = urllib.request.Request(
-            'http://127.0.0.1:%d%s' % (PORT + 1, path), headers={
+            'http://127.0.0.1:%d%s' % (_port(1), path), headers={
                 'X-Auth-Token': token,
                 'OpenStack-API-Version': 'placement 1.6'})
         opener = urllib.request.build_opener(
