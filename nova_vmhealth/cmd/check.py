@@ -16,55 +16,45 @@ from cliff import lister
 import oslo_messaging
 
 from nova_vmhealth.cmd import configuration
+from nova_vmhealth import conf as health_conf
 
-COLUMNS = ('Option', 'Value', 'Result', 'What to do')
+COLUMNS = ('Option', 'Value', 'Result', 'What is wrong')
 
-# The drivers of oslo.messaging that reach a broker; "log", "noop", "routing"
-# and "test" do not, or not by themselves.
-_DRIVERS = ('messagingv2', 'messaging')
+# What nova-compute looks at too, when it starts.
+_OPTIONS = (
+    ('notifications', 'notification_format'),
+    ('notifications', 'versioned_notifications_topics'),
+    ('oslo_messaging_notifications', 'driver'),
+)
 
 # Transports that end in the process.
 _LOCAL = ('fake', 'kombu+memory')
 
 
-def _notification_format(conf):
-    value = conf.notifications.notification_format
-    good = value in ('versioned', 'both')
-    return ('[notifications]notification_format', value, good,
-            'set it to "both" or "versioned": Nova sends no versioned '
-            'notification otherwise')
-
-
-def _topics(conf):
-    topics = conf.notifications.versioned_notifications_topics
-    return ('[notifications]versioned_notifications_topics',
-            ', '.join(topics), bool(topics), 'name at least one topic')
-
-
-def _driver(conf):
-    drivers = conf.oslo_messaging_notifications.driver
-    return ('[oslo_messaging_notifications]driver', ', '.join(drivers),
-            any(driver in _DRIVERS for driver in drivers),
-            'set it to "messagingv2": events go nowhere otherwise')
+def _options(conf):
+    problems = health_conf.check_notifications(conf)
+    for group, name in _OPTIONS:
+        option, value = f'[{group}]{name}', conf[group][name]
+        wrong = [problem.removeprefix(option).strip() for problem in problems
+                 if problem.startswith(option)]
+        yield (option, value if isinstance(value, str) else ', '.join(value),
+               '; '.join(wrong))
 
 
 def _transport_url(conf):
     name = '[DEFAULT]transport_url'
     url = configuration.transport_url(conf)
     if url is None:
-        return (name, '', False, 'name the message broker')
+        return (name, '', 'is not set: name the message broker')
     try:
         parsed = oslo_messaging.TransportURL.parse(conf, url)
     except (oslo_messaging.InvalidTransportURL, ValueError) as error:
-        return (name, 'unreadable', False, f'correct it: {error}')
+        return (name, 'unreadable', f'correct it: {error}')
     # Not the URL itself, which holds a password.
     hosts = ', '.join(f'{host.hostname}:{host.port}' for host in parsed.hosts)
     return (name, f'{parsed.transport}://{hosts}',
-            parsed.transport not in _LOCAL,
-            'name a broker that other processes can reach')
-
-
-CHECKS = (_notification_format, _topics, _driver, _transport_url)
+            'name a broker that other processes can reach'
+            if parsed.transport in _LOCAL else '')
 
 
 class Check(lister.Lister):
@@ -82,11 +72,11 @@ class Check(lister.Lister):
 
     def take_action(self, parsed_args):
         conf = configuration.load(parsed_args.config_file)
-        results = [check(conf) for check in CHECKS]
-        self._failed = not all(good for _, _, good, _ in results)
+        results = [*_options(conf), _transport_url(conf)]
+        self._failed = any(wrong for _, _, wrong in results)
         return COLUMNS, [
-            (name, value, 'ok' if good else 'FAILED', '' if good else advice)
-            for name, value, good, advice in results]
+            (name, value, 'FAILED' if wrong else 'ok', wrong)
+            for name, value, wrong in results]
 
     def run(self, parsed_args):
         return super().run(parsed_args) or int(self._failed)

@@ -100,6 +100,10 @@ class Printer:
         self.done = threading.Event()
         self.listener = None
         self._stream = stream
+        # What guests have written need not exist in a terminal's encoding.
+        # A stream that keeps text, and so encodes nothing, cannot be told.
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
         self._format_event = format_event
         self._count = count
 
@@ -137,7 +141,8 @@ class Listen(command.Command):
 
     A table on a terminal, lines of words elsewhere, JSON with --json. The
     broker keeps the queue of the pool after the command's end: what arrives
-    meanwhile comes first the next time.
+    meanwhile comes first the next time. It keeps it over a restart of its own
+    only if the queue is a durable or a quorum queue.
     """
 
     def get_parser(self, prog_name):

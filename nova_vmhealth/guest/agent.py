@@ -42,6 +42,8 @@ DEFAULT_AUDITS_DIR = '/etc/vmhealth-guest/audits.d'
 HEALTHY, DEGRADED, UNHEALTHY = 'healthy', 'degraded', 'unhealthy'
 # Exit status to health; the order is also the order of severity.
 HEALTH_BY_STATUS = (HEALTHY, DEGRADED, UNHEALTHY)
+# The exit status of --once that is no health: the audits are not known.
+NO_AUDITS = 3
 
 # The protocol's limit for a line from the guest.
 MAX_LINE = 4096
@@ -81,6 +83,19 @@ Audit = collections.namedtuple('Audit', 'name path interval timeout')
 Result = collections.namedtuple('Result', 'name health message')
 # health is None while it is not known: an audit has not ended even once.
 Snapshot = collections.namedtuple('Snapshot', 'health results')
+
+
+class Complaint:
+    """A warning that is said again only when its text has changed."""
+
+    def __init__(self):
+        self._said = ''
+
+    def __call__(self, text):
+        """Say what is wrong; an empty text: nothing is any more."""
+        if text and text != self._said:
+            LOG.warning('%s', text)
+        self._said = text
 
 
 def clean_text(data, limit):
@@ -154,6 +169,7 @@ class Conversation:
         self._boot_id = boot_id
         self._last_sequence = -1
         self._told = None
+        self._complain = Complaint()
 
     def init(self):
         """Return the line that introduces the agent."""
@@ -178,8 +194,8 @@ class Conversation:
         if message.get('type') == 'challenge':
             return self._answer_challenge(message, snapshot)
         if message.get('type') == 'nack':
-            LOG.warning('the host refused a line: %s',
-                        clean_text(str(message.get('reason')), 200))
+            self._complain('the host refused a line: '
+                           + clean_text(str(message.get('reason')), 200))
         return []
 
     def _answer_challenge(self, message, snapshot):
@@ -220,22 +236,23 @@ class Conversation:
 
 
 def read_settings(path, interval, timeout):
-    """Return (interval, timeout) of an audit, in seconds, from its header."""
+    """Return (interval, timeout) of an audit, in seconds, from its header.
+
+    :raises OSError: the audit cannot be read
+    """
     settings = {b'interval': interval, b'timeout': timeout}
-    try:
-        with open(path, 'rb') as audit:
-            settings.update(HEADER.findall(audit.read(HEADER_BYTES)))
-    except OSError as error:
-        LOG.warning('%s: settings cannot be read: %s', path, error)
+    with open(path, 'rb') as audit:
+        settings.update(HEADER.findall(audit.read(HEADER_BYTES)))
     return tuple(min(max(float(settings[key]), MIN_SECONDS), MAX_SECONDS)
                  for key in (b'interval', b'timeout'))
 
 
-def discover(directory, interval, timeout):
+def discover(directory, interval, timeout, complain):
     """Return the audits in a directory, by name, at most MAX_AUDITS.
 
     :param interval: seconds between two runs of an audit that says nothing
     :param timeout: seconds that a run may take, likewise
+    :param complain: called with what is wrong with them, mostly ''
     :raises OSError: the directory exists and cannot be read
     """
     try:
@@ -245,8 +262,16 @@ def discover(directory, interval, timeout):
     paths = [(name, os.path.join(directory, name)) for name in names]
     chosen = [(name, path) for name, path in paths
               if os.path.isfile(path) and os.access(path, os.X_OK)]
-    return [Audit(name, path, *read_settings(path, interval, timeout))
-            for name, path in chosen[:MAX_AUDITS]]
+    audits, problems = [], []
+    for name, path in chosen[:MAX_AUDITS]:
+        settings = interval, timeout
+        try:
+            settings = read_settings(path, interval, timeout)
+        except OSError as error:
+            problems.append('settings cannot be read: %s' % error)
+        audits.append(Audit(name, path, *settings))
+    complain('; '.join(problems))
+    return audits
 
 
 def run_audit(audit):
@@ -390,6 +415,7 @@ class Auditor:
         self._find = find
         self._board = board
         self._start = start
+        self._complain = Complaint()
         self._audits = []
         self._due = {}
 
@@ -402,8 +428,9 @@ class Auditor:
         """Start what is due; return the seconds until the next look."""
         try:
             self._audits = self._find()
+            self._complain('')
         except OSError as error:
-            LOG.warning('the audits cannot be listed: %s', error)
+            self._complain('the audits cannot be listed: %s' % error)
         names = [audit.name for audit in self._audits]
         self._due = {name: self._due.get(name, now) for name in names}
         for audit in self._audits:
@@ -488,6 +515,7 @@ class Agent:
         os.set_blocking(self._wake_fd, False)
         os.set_blocking(self._waker, False)
         self._stopping = False
+        self._complain = Complaint()
         self.board = Board(self.wake)
 
     def wake(self):
@@ -504,16 +532,12 @@ class Agent:
 
     def run(self):
         """Serve the port, opening it again after any error."""
-        complaint = None
         while not self._stopping:
             try:
                 with self._open_port() as port:
-                    complaint = None
                     self._serve(port)
             except OSError as error:
-                if str(error) != complaint:
-                    LOG.warning('waiting for the port: %s', error)
-                complaint = str(error)
+                self._complain('waiting for the port: %s' % error)
                 self._wait(REOPEN_SECONDS)
 
     def _serve(self, port):
@@ -528,6 +552,7 @@ class Agent:
             snapshot = self.board.snapshot(time.monotonic())
             if conversation is None:
                 LOG.info('a host client is connected')
+                self._complain('')
                 conversation = self._introduce(port, snapshot)
             port.unsent += conversation.receive(data, snapshot)
             port.unsent += conversation.report(snapshot)
@@ -580,11 +605,17 @@ def read_boot_id():
         return ''
 
 
-def run_once(audits):
+def run_once(find):
     """Run audits one after the other, print what they say.
 
-    :returns: the exit status that stands for the worst of them
+    :param find: returns the list of Audits that there are
+    :returns: the exit status that stands for the worst of them, or NO_AUDITS
     """
+    try:
+        audits = find()
+    except OSError as error:
+        LOG.error('the audits cannot be listed: %s', error)
+        return NO_AUDITS
     results = [run_audit(audit) for audit in audits]
     for result in results:
         print('%-10s %s: %s' % (result.health, result.name, result.message))
@@ -637,11 +668,14 @@ def main(argv=None):
         format='vmhealth-guest: %(message)s',
         level=logging.DEBUG if options.verbose else logging.WARNING)
 
+    complain = Complaint()
+
     def find():
-        return discover(options.audits_dir, options.interval, options.timeout)
+        return discover(options.audits_dir, options.interval, options.timeout,
+                        complain)
 
     if options.once:
-        return run_once(find())
+        return run_once(find)
     agent = Agent(lambda: Port(options.port or find_port()), read_boot_id)
     signal.signal(signal.SIGTERM, agent.stop)
     signal.signal(signal.SIGINT, agent.stop)

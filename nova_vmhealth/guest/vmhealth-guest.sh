@@ -20,7 +20,7 @@ while :; do
     if [ ! -e "$port" ]; then    # no udev: find the port by its name
         named=$(grep -lx "$channel" /sys/class/virtio-ports/*/name 2>/dev/null)
         named=${named%/name}
-        port=/dev/${named##*/}
+        [ -n "$named" ] && port=/dev/${named##*/}
     fi
     # An end of file only says that no host client is connected now: hence
     # the outer loop. The test is for -c: opening a name must not create it.

@@ -15,6 +15,9 @@
 A listener has a pool, that is a queue, of its own: it gets a copy of each
 notification and takes none from Ceilometer or another listener. It needs
 neither Nova nor libvirt on its machine.
+
+The queue outlives the listener. It outlives a restart of the broker only if
+``[oslo_messaging_rabbit]`` makes it a durable or a quorum queue.
 """
 
 import collections
@@ -23,8 +26,10 @@ import socket
 import threading
 import time
 
+from oslo_config import cfg
 from oslo_log import log as logging
 import oslo_messaging
+from oslo_messaging import opts as messaging_opts
 
 from nova_vmhealth import exception
 from nova_vmhealth.notifications.payload import EVENT_TYPE
@@ -47,6 +52,14 @@ REMEMBERED_IDS = 10000
 # With these a callback that fails holds the others up for 7.5 s.
 ATTEMPTS = 5
 BACKOFF_S = 0.5
+
+# Messages that RabbitMQ hands out ahead of the callback, each of some KiB;
+# oslo.messaging's default is all there are. Any number keeps one worker busy.
+PREFETCH = 100
+
+# A closed listener that nobody stops gets a message back as soon as it has
+# returned it; this makes it ten a second instead of a busy loop.
+RETURN_PAUSE_S = 0.1
 
 LOG_PERIOD_S = 60
 
@@ -91,9 +104,22 @@ def default_pool():
     """Name the pool of a consumer that names none.
 
     The same each time on one machine: the broker keeps a pool's queue, and
-    what arrives in it, until somebody deletes it.
+    what arrives in it, until somebody deletes it, or until the broker itself
+    restarts where the queue is neither durable nor a quorum queue.
     """
     return f'nova-vmhealth-{socket.gethostname()}'
+
+
+def _bound_prefetch(conf):
+    """Make PREFETCH the default, unless somebody chose a number.
+
+    Registers the group as the driver for RabbitMQ does, which reads it when
+    it is made. A number in the query of the transport URL goes before.
+    """
+    group, name = 'oslo_messaging_rabbit', 'rabbit_qos_prefetch_count'
+    conf.register_opts(dict(messaging_opts.list_opts())[group], group=group)
+    if conf.get_location(name, group).location is cfg.Locations.opt_default:
+        conf.set_default(name, PREFETCH, group=group)
 
 
 class Listener:
@@ -105,7 +131,9 @@ class Listener:
     up, since a broker would hand it out again without end. An event that
     arrives twice is handed over once, as far as this process remembers.
 
-    :param conf: an oslo.config ConfigOpts
+    :param conf: an oslo.config ConfigOpts; where nobody has chosen a
+        ``[oslo_messaging_rabbit]rabbit_qos_prefetch_count``, its default
+        becomes PREFETCH
     :param callback: called with a ReceivedEvent, on a thread of the listener
     :param transport_url: of the broker; None: conf's
     :param topics: those of ``[notifications]versioned_notifications_topics``
@@ -132,7 +160,9 @@ class Listener:
         self._backoff_s = backoff_s
         self._recent = _Recent(REMEMBERED_IDS)
         self._closed = threading.Event()
+        self._stopping = threading.Event()
         self._may_log_unreadable = throttle.Throttle(LOG_PERIOD_S)
+        _bound_prefetch(conf)
         self._transport = oslo_messaging.get_notification_transport(
             conf, url=transport_url)
         self._server = oslo_messaging.get_notification_listener(
@@ -179,13 +209,15 @@ class Listener:
     def close(self):
         """Take no more events; what arrives is left to the queue.
 
-        May be called from the callback, as :meth:`stop` may not.
+        May be called from the callback, as :meth:`stop` may not, which is to
+        follow.
         """
         self._closed.set()
 
     def stop(self):
         """End listening; waits for the callback, not for its retries."""
         self.close()
+        self._stopping.set()
         self._server.stop()
         self._server.wait()
         self._transport.cleanup()
@@ -193,6 +225,7 @@ class Listener:
     def take(self, ctxt, publisher_id, event_type, payload, metadata):
         """Handle one message; the signature is oslo.messaging's."""
         if self._closed.is_set():
+            self._stopping.wait(RETURN_PAUSE_S)
             return oslo_messaging.NotificationResult.REQUEUE
         event = self._parse(publisher_id, payload, metadata)
         if event is None or not self._filter.matches(event):

@@ -16,7 +16,9 @@ import json
 
 import pytest
 
+from nova_vmhealth.cmd import configuration
 from nova_vmhealth.cmd import main
+from nova_vmhealth import conf as health_conf
 
 FORMAT = '[notifications]notification_format'
 TOPICS = '[notifications]versioned_notifications_topics'
@@ -76,7 +78,18 @@ def test_check(changes, failed, tmp_path, capsys):
             if row['Result'] != 'ok'} == failed
     assert status == (1 if failed else 0)
     for name, row in rows.items():
-        assert bool(row['What to do']) is (name in failed)
+        assert bool(row['What is wrong']) is (name in failed)
+
+
+def test_says_what_nova_compute_says_at_its_start(tmp_path, capsys):
+    changes = {'notifications': {'versioned_notifications_topics': ''},
+               'oslo_messaging_notifications': {}}
+    _, rows = check(tmp_path, capsys, changes)
+    said = health_conf.check_notifications(
+        configuration.load([tmp_path / 'nova.conf']))
+    assert len(said) == 3
+    assert said == [f'{name} {row["What is wrong"]}'
+                    for name, row in rows.items() if name != URL]
 
 
 def test_names_the_broker(tmp_path, capsys):

@@ -127,6 +127,21 @@ def test_printer_ends_when_nobody_reads():
     # and closing the stream, as Python does on exit, raises nothing
 
 
+@pytest.mark.parametrize('encoding, name, shown', [
+    ('latin-1', 'caf\xe9', b'caf\xe9'),
+    ('latin-1', 'db \N{SNOWMAN}', rb'db \u2603'),
+    ('ascii', 'a\nb', rb'a\ufffdb'),
+    ('utf-8', 'db \N{SNOWMAN}', b'db \xe2\x98\x83'),
+])
+def test_printer_prints_what_the_encoding_lacks(encoding, name, shown):
+    data = io.BytesIO()
+    printer = listen.Printer(
+        io.TextIOWrapper(data, encoding), listen.plain_line, 1)
+    printer(event(name=name))
+    assert b' ' + shown + b' compute-1 ' in data.getvalue()
+    assert printer.done.is_set()
+
+
 def broadcast(stop, topic, url='fake://'):
     """Send events until told to stop: the listener may begin at any time."""
     notifier = oslo_messaging.Notifier(

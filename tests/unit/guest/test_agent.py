@@ -282,6 +282,14 @@ class ScriptedPort:
         self.unsent = []
 
 
+def test_a_refusal_is_said_when_its_text_changes(caplog):
+    conversation = agent.Conversation()
+    for reason in ('a', 'a', 'b'):
+        conversation.receive(protocol.nack(reason), FINE)
+
+    assert [message[-1] for message in caplog.messages] == ['a', 'b']
+
+
 def run_scripted(*scripts, full=False):
     """Run an agent on ports that give what the scripts say.
 
@@ -328,6 +336,18 @@ def test_an_empty_read_means_that_no_host_client_is_there(host):
 def test_the_port_is_opened_again_after_an_error():
     assert run_scripted([b'', OSError(5, 'gone'), b''], [b'', b'']) == [
         ['Init'], ['Init', 'Exit']]
+
+
+@pytest.mark.parametrize('before, said', [
+    ([None], ['gone']),        # it opens, but nobody has spoken
+    ([b''], ['gone'] * 3),
+])
+def test_a_port_that_breaks_again_and_again(before, said, caplog):
+    broken = [*before, OSError(5, 'gone'), b'']
+
+    run_scripted(broken, broken, broken, [b''])
+
+    assert [message.split()[-1] for message in caplog.messages] == said
 
 
 def test_what_the_host_does_not_read_is_bounded(host):

@@ -152,7 +152,7 @@ def test_executables_of_the_directory_are_found(audit_file, tmp_path):
     (tmp_path / 'folder').mkdir()
     (tmp_path / 'dangling').symlink_to('nowhere')
 
-    found = agent.discover(str(tmp_path), 10.0, 5.0)
+    found = agent.discover(str(tmp_path), 10.0, 5.0, print)
 
     assert [a.name for a in found] == ['a.sh', 'db']
     assert found[1] == make_audit(path=tmp_path / 'db')
@@ -162,13 +162,48 @@ def test_only_so_many_audits_are_taken(audit_file, tmp_path):
     for number in range(20):
         audit_file('%02d' % number)
 
-    found = agent.discover(str(tmp_path), 10.0, 5.0)
+    found = agent.discover(str(tmp_path), 10.0, 5.0, print)
 
     assert [a.name for a in found] == ['%02d' % n for n in range(16)]
 
 
 def test_no_directory_means_no_audits(tmp_path):
-    assert agent.discover(str(tmp_path / 'none'), 10.0, 5.0) == []
+    assert agent.discover(str(tmp_path / 'none'), 10.0, 5.0, print) == []
+
+
+def test_an_audit_whose_settings_cannot_be_read_takes_the_options(
+        audit_file, tmp_path, monkeypatch):
+    def read_settings(path, interval, timeout):
+        if path.endswith('db'):
+            raise OSError(5, 'disk error', path)
+        return 1.0, 2.0
+
+    monkeypatch.setattr(agent, 'read_settings', read_settings)
+    path = audit_file('db')
+    audit_file('web')
+    said = []
+
+    found = agent.discover(str(tmp_path), 10.0, 5.0, said.append)
+
+    assert [(a.name, a.interval, a.timeout) for a in found] == [
+        ('db', 10.0, 5.0), ('web', 1.0, 2.0)]
+    [text] = said
+    assert 'disk error' in text and str(path) in text
+
+
+@pytest.mark.parametrize('texts, expected', [
+    (['', ''], []),
+    (['a', 'a', 'a'], ['a']),
+    (['a', 'b', 'a'], ['a', 'b', 'a']),
+    (['a', '', 'a'], ['a', 'a']),
+    (['50% full'], ['50% full']),
+])
+def test_a_complaint_is_said_when_its_text_changes(texts, expected, caplog):
+    complain = agent.Complaint()
+    for text in texts:
+        complain(text)
+
+    assert caplog.messages == expected
 
 
 def make_board(*names):
@@ -322,6 +357,23 @@ def test_an_unreadable_directory_keeps_the_audits_known():
     assert background.started == ['db']
 
 
+def test_an_unreadable_directory_is_said_when_that_is_new(caplog):
+    answers = [OSError(5, 'a'), OSError(5, 'a'), OSError(5, 'b'), [],
+               OSError(5, 'b')]
+
+    def find():
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    auditor = agent.Auditor(find, agent.Board(lambda: None))
+    for now in range(5):
+        auditor.step(float(now))
+
+    assert [message[-1] for message in caplog.messages] == ['a', 'b', 'b']
+
+
 @pytest.mark.parametrize('scripts, status, printed', [
     ({}, 0, ''),
     ({'a': 'echo fine'}, 0, 'healthy    a: fine\n'),
@@ -335,6 +387,20 @@ def test_once_runs_the_audits_and_ends(
 
     assert agent.main(['--once', '--audits-dir', str(tmp_path)]) == status
     assert capsys.readouterr().out == printed
+
+
+def test_once_says_that_there_are_no_audits_to_be_had(audit_file):
+    # No directory: as root, which tests may be, reads any directory there is.
+    path = audit_file('file')
+
+    done = subprocess.run(
+        [sys.executable, agent.__file__, '--once', '--audits-dir', str(path)],
+        capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout) == (agent.NO_AUDITS, '')
+    [line] = done.stderr.splitlines()
+    assert 'cannot be listed' in line and str(path) in line
+    assert agent.NO_AUDITS not in range(len(agent.HEALTH_BY_STATUS))
 
 
 @pytest.mark.parametrize('value', ['0', 'soon', '-1', 'nan', '1e9'])

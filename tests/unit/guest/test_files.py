@@ -64,6 +64,31 @@ def test_shell_agent_answers_challenges_and_nothing_else(shell):
                        protocol.ChallengeResponse(8, 'd:e')]
 
 
+@pytest.mark.parametrize('shell', SHELLS, ids=' '.join)
+def test_shell_agent_finds_a_port_that_comes_late(shell, tmp_path):
+    port = tmp_path / 'port'
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    process = subprocess.Popen(
+        [*shell, '-x', str(GUEST / 'vmhealth-guest.sh'), str(port)],
+        stderr=subprocess.PIPE)
+    try:
+        # It tells its commands: by then it has looked in vain.
+        for line in process.stderr:
+            if line == b'+ sleep 1\n':
+                break
+        port.symlink_to(os.ttyname(slave))
+        os.write(master, protocol.challenge(7, 'abc'))
+        answers = read_answers(master, 1)
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(slave)
+        os.close(master)
+
+    assert answers == [protocol.ChallengeResponse(7, 'abc')]
+
+
 def test_shell_agent_is_small():
     code = [line for line in (GUEST / 'vmhealth-guest.sh').read_text()
             .splitlines() if line.strip() and not line.strip()[0] == '#']
@@ -100,7 +125,7 @@ def test_cloud_init_brings_an_audit_that_works(user_data, tmp_path):
     path.write_text(audit['content'])
     path.chmod(int(audit['permissions'], 8))
 
-    [found] = agent.discover(str(tmp_path), 10.0, 5.0)
+    [found] = agent.discover(str(tmp_path), 10.0, 5.0, print)
     result = agent.run_audit(found)
 
     assert found.interval == 30.0

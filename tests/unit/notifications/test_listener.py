@@ -30,9 +30,9 @@ REQUEUE = oslo_messaging.NotificationResult.REQUEUE
 PATIENCE_S = 30
 
 
-def configuration():
+def configuration(*files):
     conf = cfg.ConfigOpts()
-    conf(args=[], project='nova', default_config_files=[],
+    conf(args=[], project='nova', default_config_files=files,
          default_config_dirs=[])
     return conf
 
@@ -154,6 +154,63 @@ def test_leaves_events_to_the_queue_once_closed():
     assert not got
 
 
+class Pauses:
+    """Stands for the event that ends pauses; notes how long they may be."""
+
+    def __init__(self):
+        self.over = False
+        self.asked = []
+
+    def set(self):
+        self.over = True
+
+    def wait(self, timeout):
+        if not self.over:
+            self.asked.append(timeout)
+
+
+def test_a_closed_listener_does_not_spin(monkeypatch):
+    server = Server(lambda: None)
+    subject = listener_with(server, monkeypatch)
+    subject._stopping = Pauses()
+    subject.close()
+    for _ in range(3):
+        take(subject, primitive(event()))
+    assert subject._stopping.asked == [listener.RETURN_PAUSE_S] * 3
+    subject.stop()
+    take(subject, primitive(event()))
+    assert len(subject._stopping.asked) == 3
+
+
+PREFETCH = 'rabbit_qos_prefetch_count'
+
+
+@pytest.mark.parametrize('text, query, expected', [
+    ('', '', 100),
+    ('[oslo_messaging_rabbit]', '', 100),
+    (f'[oslo_messaging_rabbit]\n{PREFETCH} = 7', '', 7),
+    (f'[oslo_messaging_rabbit]\n{PREFETCH} = 0', '', 0),
+    ('', f'?{PREFETCH}=5', 5),
+    (f'[oslo_messaging_rabbit]\n{PREFETCH} = 7', f'?{PREFETCH}=5', 5),
+])
+def test_a_slow_callback_fills_no_memory(text, query, expected, tmp_path):
+    path = tmp_path / 'consumer.conf'
+    path.write_text(text)
+    subject = listener.Listener(
+        configuration(str(path)), print,
+        transport_url=f'rabbit://user:password@broker:5672/{query}')
+    # What oslo.messaging's driver for RabbitMQ has made of it.
+    assert subject._transport._driver.prefetch_size == expected
+
+
+def test_a_consumer_may_have_a_default_of_its_own():
+    conf = configuration()
+    listener.Listener(conf, print, transport_url='fake://')
+    conf.set_default(PREFETCH, 9, group='oslo_messaging_rabbit')
+    listener.Listener(conf, print, transport_url='fake://')
+    assert conf.oslo_messaging_rabbit[PREFETCH] == 9
+
+
 def test_a_stop_ends_the_attempts_and_loses_nothing():
     def callback(received):
         subject.close()
@@ -266,6 +323,9 @@ class Server:
 
     def stop(self):
         self.stopped.set()
+
+    def wait(self):
+        assert self.stopped.is_set()
 
 
 def listener_with(server, monkeypatch):
