@@ -20,11 +20,13 @@ import os
 import sys
 import threading
 import time
+from unittest import mock
 import warnings
 
 from nova import context as nova_context
 from nova import objects
 from nova.tests.functional.libvirt import base
+from nova.virt import driver as virt_driver
 from nova.virt.libvirt import blockinfo
 from nova.virt.libvirt import driver as libvirt_driver
 import sqlalchemy.exc
@@ -118,8 +120,9 @@ class TestGuestXML(HealthDriverTestBase):
 
     def test_plain_guest_is_stock_to_the_byte(self):
         server = self.server()
-        self.assertEqual(self.generated_xml(server, stock=True),
-                         self.generated_xml(server))
+        stock = self.generated_xml(server, stock=True)
+        self.assertIn('2026-09-21 14:13:20</nova:creationTime>', stock)
+        self.assertEqual(stock, self.generated_xml(server))
 
     def test_opting_in_changes_nothing_else(self):
         server = self.server(self.flavor(vmhealth__heartbeat='true'))
@@ -137,11 +140,15 @@ class TestGuestXML(HealthDriverTestBase):
         instance = objects.Instance.get_by_uuid(context, server['id'])
         self.driver.__class__ = (libvirt_driver.LibvirtDriver if stock
                                  else driver.HealthLibvirtDriver)
+        # The XML has the time of its making in it, to the second.
+        clock = mock.Mock(wraps=time)
+        clock.time.return_value = 1790000000.0
         try:
-            return self.driver._get_guest_xml(
-                context, instance, [], blockinfo.get_disk_info(
-                    'kvm', instance, instance.image_meta),
-                instance.image_meta)
+            with mock.patch.object(virt_driver, 'time', clock):
+                return self.driver._get_guest_xml(
+                    context, instance, [], blockinfo.get_disk_info(
+                        'kvm', instance, instance.image_meta),
+                    instance.image_meta)
         finally:
             self.driver.__class__ = driver.HealthLibvirtDriver
 

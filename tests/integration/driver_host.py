@@ -28,7 +28,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import traceback
+from unittest import mock
 
 from nova import monkey_patch
 
@@ -39,13 +41,13 @@ import nova.conf  # noqa: E402
 from nova import config  # noqa: E402
 from nova import objects  # noqa: E402
 import nova.privsep  # noqa: E402
+from nova.virt import driver as virt_driver  # noqa: E402
 from nova.virt import images  # noqa: E402
 from nova.virt.libvirt import blockinfo  # noqa: E402
 from nova.virt.libvirt import driver as stock  # noqa: E402
 from nova.virt import virtapi  # noqa: E402
 from oslo_log import log as logging  # noqa: E402
 from oslo_utils import importutils  # noqa: E402
-from oslo_utils import timeutils  # noqa: E402
 from oslo_utils import uuidutils  # noqa: E402
 
 from tests.integration import nova_objects  # noqa: E402
@@ -222,16 +224,17 @@ class DriverHost:
         meta = self._metas[instance.uuid]
         plain = stock.LibvirtDriver(_NoEvents())
         plain.init_host(CONF.host)
-        # the XML says when it was made
-        timeutils.set_time_override()
+        # the XML says when it was made, to the second
+        clock = mock.Mock(wraps=time)
+        clock.time.return_value = time.time()
         result = {}
         for name, driver in (('stock', plain), ('ours', self._driver)):
             # a copy for each: Nova notes in the instance what it chose
             own = copy.deepcopy(instance)
             disk_info = blockinfo.get_disk_info('qemu', own, meta)
-            result[name] = driver._get_guest_xml(
-                nova_objects.context(), own, [], disk_info, meta)
-        timeutils.clear_time_override()
+            with mock.patch.object(virt_driver, 'time', clock):
+                result[name] = driver._get_guest_xml(
+                    nova_objects.context(), own, [], disk_info, meta)
         del self._conductor.instances[instance.uuid]
         return result
 
