@@ -354,15 +354,15 @@ class HealthMonitor:
             parked = self._parked.pop(item.instance_uuid, ())
             for observation in parked if item.found else ():
                 self._take(observation, now)
-            if not item.found and len(self._foreign) < background.MAX_JOBS:
+            if not item.found:
+                if len(self._foreign) >= background.MAX_JOBS:
+                    self._foreign.clear()
                 self._foreign[item.instance_uuid] = now + FOREIGN_S
         elif isinstance(item, _Present):
             self._take_present(item)
         self._publish(self._ledger.handle_timer(now, time.time()))
         for uuid in [u for u, at in self._forget_at.items() if at <= now]:
             self._forget(uuid, now)
-        for uuid in [u for u, at in self._foreign.items() if at <= now]:
-            del self._foreign[uuid]
         self._tell_drops(now)
 
     def _take(self, observation, now):
@@ -373,7 +373,7 @@ class HealthMonitor:
             return
         entry = self._cache.get(uuid)
         if entry is None:
-            self._park(observation)
+            self._park(observation, now)
             return
         for older in self._parked.pop(uuid, ()):
             self._take(older, now)
@@ -404,13 +404,14 @@ class HealthMonitor:
                 and self._heartbeat.status(present.instance_uuid) is None):
             self._watch(present.instance_uuid, entry)
 
-    def _park(self, observation):
+    def _park(self, observation, now):
         uuid = observation.instance_uuid
         parked = self._parked.get(uuid)
         if parked is None:
-            if uuid in self._foreign or not self._background.submit(
-                    f'looking up instance {uuid}',
-                    lambda: self._look_up(uuid)):
+            if self._foreign.get(uuid, now) > now:
+                return
+            if not self._background.submit(f'looking up instance {uuid}',
+                                           lambda: self._look_up(uuid)):
                 return
             parked = self._parked[uuid] = []
         if len(parked) < MAX_PARKED:

@@ -86,11 +86,6 @@ class HealthDriverTestBase(base.ServersTestBase):
         return self._create_server(flavor_id=flavor_id, networks='none',
                                    **kwargs)
 
-    def xml(self, server):
-        domain = self.driver._host.get_connection().lookupByUUIDString(
-            server['id'])
-        return domain.XMLDesc(0)
-
     def libvirt_says(self, server, translate, *arguments):
         """Let an event in the way HealthHost's callback does."""
         self.driver._host.queue_event(host.ObservationEvent(
@@ -100,13 +95,13 @@ class HealthDriverTestBase(base.ServersTestBase):
         return self.notifier.wait_for_versioned_notifications(
             'instance.health', n_events=count, timeout=30.0)
 
-    def health_events(self):
-        """What was told once everything queued so far is dealt with."""
-        monitor = self.driver.vmhealth_monitor
-        while monitor._inbox._queue.qsize() or monitor._publisher.depth:
-            time.sleep(0.01)
-        return [n for n in self.notifier.versioned_notifications
-                if n['event_type'] == 'instance.health']
+    def assert_told_nothing(self, server):
+        """Nothing was told before a fault that is always told."""
+        self.libvirt_says(server, libvirt_events.watchdog, WATCHDOG_NONE)
+        self.assertEqual(
+            ['watchdog_expired'],
+            [told['payload']['nova_object.data']['cause']
+             for told in self.wait_for_health()])
 
 
 class TestGuestXML(HealthDriverTestBase):
@@ -217,13 +212,13 @@ class TestEvents(HealthDriverTestBase):
         self.api.post_server_action(server['id'], {'os-stop': None})
         self.libvirt_says(server, libvirt_events.lifecycle, STOPPED, DESTROYED)
         self._wait_for_state_change(server, 'SHUTOFF')
-        self.assertEqual([], self.health_events())
+        self.assert_told_nothing(server)
 
     def test_deleting_a_server_tells_nothing(self):
         server = self.server()
         self._delete_server(server)
         self.libvirt_says(server, libvirt_events.lifecycle, STOPPED, DESTROYED)
-        self.assertEqual([], self.health_events())
+        self.assert_told_nothing(server)
 
 
 class TestService(HealthDriverTestBase):

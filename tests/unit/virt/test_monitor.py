@@ -296,6 +296,20 @@ def test_a_domain_that_is_not_novas_is_dropped(parts):
     assert not parts.background.jobs
 
 
+def test_a_foreign_domain_is_looked_up_again_in_time(parts, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(monitor.time, 'monotonic', lambda: clock[0])
+    monkeypatch.setattr(monitor.background, 'MAX_JOBS', 2)
+    for uuid in 'abc':
+        parts.monitor.step(monitor._Looked(uuid, False))
+    assert len(parts.monitor._foreign) <= 2          # bounded
+    parts.monitor.step(see(Kind.STARTED, 'c'))
+    assert not parts.background.jobs
+    clock[0] += monitor.FOREIGN_S
+    parts.monitor.step(see(Kind.STARTED, 'c'))
+    assert parts.background.jobs
+
+
 def test_what_waited_comes_before_what_is_new(parts):
     parts.monitor.step(see(Kind.STARTED, OTHER))
     parts.cache.entries[OTHER] = entry(OTHER)     # the look-up is under way
