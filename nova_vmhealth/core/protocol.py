@@ -19,10 +19,12 @@ hostile until :func:`parse_line` has made a message of it.
 
 import dataclasses
 import json
+import re
 from typing import Any, Callable, Mapping, Optional, Union
 
+from nova_vmhealth.core import decoding
+from nova_vmhealth.core.decoding import fail
 from nova_vmhealth.core.vocabulary import Health
-from nova_vmhealth import exception
 
 CHANNEL_NAME = 'org.openstack.vmhealth.0'
 VERSION = 1
@@ -39,9 +41,14 @@ MAX_MESSAGE = 256
 MAX_NONCE = 64
 # Host sequences are far below; a larger number is never one of ours.
 _MAX_SEQUENCE = 2 ** 63
-# Digits of an integer that are worth converting: those of 2 ** 63.
-_MAX_DIGITS = 19
+# Entries of a list of audits that are looked at, so that a line has a price:
+# twice what the host keeps, so that having too many is still seen.
+MAX_LISTED = 32
+# Characters of a text that are looked at, as a multiple of those kept: room
+# for what cleaning takes away.
+_LOOKED_AT = 4
 
+_NO_AUDITS: list[Any] = []
 _HEALTHS = {h.value: h for h in Health if h is not Health.UNKNOWN}
 
 
@@ -56,14 +63,20 @@ class AuditReport:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Init:
-    """An agent has started and introduces itself."""
+    """An agent has started and introduces itself.
+
+    :ivar notices: whether it wants to be told what Nova is about to do
+    """
 
     agent: str = ''
     boot_id: str = ''
     audits: tuple[str, ...] = ()
+    notices: bool = False
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+# Not frozen: there is one for every beat of every guest, and freezing it takes
+# longer than decoding the line.
+@dataclasses.dataclass(slots=True)
 class ChallengeResponse:
     """The answer to a challenge, perhaps with the guest's health."""
 
@@ -88,7 +101,17 @@ class Exit:
     reason: str = ''
 
 
-Message = Union[Init, ChallengeResponse, Report, Exit]
+@dataclasses.dataclass(frozen=True, slots=True)
+class NoticeAck:
+    """The guest is ready for what a notice announced.
+
+    :ivar sequence: of the notice; None means the latest
+    """
+
+    sequence: Optional[int] = None
+
+
+Message = Union[Init, ChallengeResponse, Report, Exit, NoticeAck]
 
 
 class Framer:
@@ -101,10 +124,17 @@ class Framer:
     :param limit: longest line, bytes without the newline
     """
 
+    __slots__ = ('_limit', '_partial', '_skipping')
+
     def __init__(self, limit: int = MAX_GUEST_LINE) -> None:
         self._limit = limit
         self._partial = b''
         self._skipping = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether what comes next is the beginning of a line."""
+        return not (self._partial or self._skipping)
 
     def feed(self, data: bytes, most: int) -> tuple[list[bytes], bool]:
         """Take in bytes, however they were split.
@@ -154,6 +184,9 @@ class Framer:
             lines.append(line[:self._limit + 1])
 
 
+_SPACE = re.compile(r'\s')
+
+
 def clean_text(text: str, limit: int) -> str:
     """Make a guest's text fit to be shown.
 
@@ -161,57 +194,19 @@ def clean_text(text: str, limit: int) -> str:
     terminal, right-to-left overrides, ...), white space becomes a blank.
 
     :param text: anything
-    :param limit: longest result, characters
+    :param limit: longest result, characters; beyond four times as many the
+        text is not looked at
     """
+    text = text[:_LOOKED_AT * limit]
     if not text.isprintable():
-        text = ''.join(c if c.isprintable() else ' ' if c.isspace() else ''
-                       for c in text)
+        text = ''.join(filter(str.isprintable, _SPACE.sub(' ', text)))
     return text.strip()[:limit].rstrip()
-
-
-def _fail(reason: str) -> exception.ProtocolError:
-    # Reasons go back to the guest and into logs, so they are fixed texts.
-    return exception.ProtocolError(reason=reason)
-
-
-def _refuse_constant(_text: str) -> None:
-    raise _fail('NaN and Infinity are not JSON')
-
-
-def _integer(text: str) -> int:
-    if len(text) > _MAX_DIGITS + 1:
-        raise _fail('a number is too large')
-    return int(text)
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant,
-                            parse_int=_integer)
-
-
-def _decode(line: bytes) -> dict[str, Any]:
-    if len(line) > MAX_GUEST_LINE:
-        raise _fail('longer than %d bytes' % MAX_GUEST_LINE)
-    if not line.lstrip().startswith(b'{'):    # cheap, for floods of garbage
-        raise _fail('not a JSON object')
-    try:
-        fields: dict[str, Any] = _DECODER.decode(line.decode('utf-8'))
-        if b'\\u' in line:
-            # Escapes can smuggle in halves of surrogate pairs, which no
-            # UTF-8 encoder behind us would take.
-            json.dumps(fields, ensure_ascii=False).encode('utf-8')
-    except UnicodeError:
-        raise _fail('not UTF-8') from None
-    except RecursionError:
-        raise _fail('nested too deeply') from None
-    except ValueError:
-        raise _fail('not JSON') from None
-    return fields
 
 
 def _text(fields: dict[str, Any], key: str, limit: int) -> str:
     value = fields.get(key, '')
     if not isinstance(value, str):
-        raise _fail('%s is not a string' % key)
+        raise fail('%s is not a string' % key)
     return clean_text(value, limit)
 
 
@@ -219,7 +214,7 @@ def _health(fields: dict[str, Any]) -> Health:
     value = fields.get('health')
     health = _HEALTHS.get(value) if isinstance(value, str) else None
     if health is None:
-        raise _fail('health is not healthy, degraded or unhealthy')
+        raise fail('health is not healthy, degraded or unhealthy')
     return health
 
 
@@ -231,16 +226,18 @@ def _list(fields: dict[str, Any], key: str, of: type) -> list[Any]:
     values = fields.get(key, [])
     if not isinstance(values, list) or not all(
             isinstance(value, of) for value in values):
-        raise _fail('%s is not a list of the right type' % key)
-    return values
+        raise fail('%s is not a list of the right type' % key)
+    return values[:MAX_LISTED]
 
 
 def _audits(fields: dict[str, Any]) -> tuple[AuditReport, ...]:
+    if fields.get('audits', _NO_AUDITS) == _NO_AUDITS:
+        return ()       # what nearly every beat says
     reports = []
     for entry in _list(fields, 'audits', dict):
         name = _text(entry, 'name', MAX_NAME)
         if not name:
-            raise _fail('an audit has no name')
+            raise fail('an audit has no name')
         reports.append(AuditReport(
             name, _health(entry), _text(entry, 'message', MAX_MESSAGE)))
     return tuple(reports)
@@ -249,22 +246,30 @@ def _audits(fields: dict[str, Any]) -> tuple[AuditReport, ...]:
 def _parse_init(fields: dict[str, Any]) -> Init:
     version = fields.get('version', VERSION)
     if type(version) is not int or version != VERSION:
-        raise _fail('version is not %d' % VERSION)
+        raise fail('version is not %d' % VERSION)
     names = (clean_text(name, MAX_NAME)
              for name in _list(fields, 'audits', str))
+    notices = fields.get('notices', False)
+    if not isinstance(notices, bool):
+        raise fail('notices is not a boolean')
     return Init(_text(fields, 'agent', MAX_NAME),
                 _text(fields, 'boot_id', MAX_NAME),
-                tuple(name for name in names if name))
+                tuple(name for name in names if name), notices)
 
 
-def _parse_response(fields: dict[str, Any]) -> ChallengeResponse:
+def _sequence(fields: dict[str, Any]) -> int:
     sequence = fields.get('sequence')
     # type(), because a bool is an int to isinstance().
     if type(sequence) is not int or not 0 <= sequence < _MAX_SEQUENCE:
-        raise _fail('sequence is not a number of a challenge')
+        raise fail('sequence is not a number of a line of the host')
+    return sequence
+
+
+def _parse_response(fields: dict[str, Any]) -> ChallengeResponse:
+    sequence = _sequence(fields)
     nonce = fields.get('nonce')
     if not isinstance(nonce, str) or not 0 < len(nonce) <= MAX_NONCE:
-        raise _fail('nonce is not a string of 1 to %d characters' % MAX_NONCE)
+        raise fail('nonce is not a string of 1 to %d characters' % MAX_NONCE)
     return ChallengeResponse(sequence, nonce, _optional_health(fields),
                              _audits(fields))
 
@@ -279,11 +284,16 @@ def _parse_exit(fields: dict[str, Any]) -> Exit:
     return Exit(_text(fields, 'reason', MAX_MESSAGE))
 
 
+def _parse_notice_ack(fields: dict[str, Any]) -> NoticeAck:
+    return NoticeAck(_sequence(fields) if 'sequence' in fields else None)
+
+
 _PARSERS: Mapping[str, Callable[[dict[str, Any]], Message]] = {
     'init': _parse_init,
     'challenge_response': _parse_response,
     'report': _parse_report,
     'exit': _parse_exit,
+    'notice_ack': _parse_notice_ack,
 }
 
 
@@ -294,11 +304,13 @@ def parse_line(line: bytes) -> Message:
     :raises nova_vmhealth.exception.ProtocolError: it is no message of this
         protocol; ``reason`` is a fixed text without anything of the guest's
     """
-    fields = _decode(line)
+    if len(line) > MAX_GUEST_LINE:
+        raise fail('longer than %d bytes' % MAX_GUEST_LINE)
+    fields = decoding.decode(line)
     kind = fields.get('type')
     parser = _PARSERS.get(kind) if isinstance(kind, str) else None
     if parser is None:
-        raise _fail('unknown type')
+        raise fail('unknown type')
     return parser(fields)
 
 
@@ -312,14 +324,39 @@ def init_ack(interval_ms: int, timeout_ms: int) -> bytes:
                    timeout_ms=timeout_ms, max_line=MAX_GUEST_LINE)
 
 
+# What a challenge and its answer have in common, as agents usually spell it:
+# those that ship with the host, and any that encode without blanks and in the
+# order of the documentation. Such an answer is ANSWER_HEAD, then these bytes
+# of the challenge, then what the guest says of its health.
+ANSWER_HEAD = b'{"type":"challenge_response",'
+CHALLENGE_BODY = slice(len(b'{"type":"challenge","version":%d,' % VERSION), -2)
+
+
 def challenge(sequence: int, nonce: str) -> bytes:
     """Encode a challenge.
 
     :param sequence: its number
     :param nonce: hexadecimal digits; written as they are
     """
-    return (b'{"type":"challenge","version":%d,"sequence":%d,"nonce":"%s"}\n'
-            % (VERSION, sequence, nonce.encode('ascii')))
+    return (f'{{"type":"challenge","version":{VERSION},"sequence":{sequence},'
+            f'"nonce":"{nonce}"}}\n').encode()
+
+
+def nonce_of(line: bytes) -> str:
+    """Return the nonce of a line that :func:`challenge` made."""
+    return line[line.rindex(b':"') + 2:-3].decode()
+
+
+def notice(sequence: int, operation: str, timeout_ms: int) -> bytes:
+    """Encode what Nova is about to do to the guest, or has done.
+
+    :param sequence: the notice's own number, counted apart from challenges
+    :param operation: a fixed name of ours
+    :param timeout_ms: how long the host waits for the answer, milliseconds;
+        0 means that it does not
+    """
+    return _encode(type='notice', version=VERSION, sequence=sequence,
+                   operation=operation, timeout_ms=timeout_ms)
 
 
 def nack(reason: str) -> bytes:

@@ -19,16 +19,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
+from nova_vmhealth.core import decoding
 from nova_vmhealth.core import protocol
 from nova_vmhealth.core.protocol import AuditReport
 from nova_vmhealth.core.protocol import ChallengeResponse
 from nova_vmhealth.core.protocol import Exit
 from nova_vmhealth.core.protocol import Init
+from nova_vmhealth.core.protocol import NoticeAck
 from nova_vmhealth.core.protocol import Report
 from nova_vmhealth.core.vocabulary import Health
 from nova_vmhealth import exception
 
 NO_LIMIT = 10 ** 9
+
+# Which decoder is used must not show.
+LOADERS = {'json': decoding.load_with_json,
+           'orjson': decoding.load_with_orjson}
+if decoding.orjson is None:
+    del LOADERS['orjson']
+
+
+@pytest.fixture(params=LOADERS.values(), ids=list(LOADERS))
+def loader(request, monkeypatch):
+    monkeypatch.setattr(decoding, 'load', request.param)
+
 
 MESSAGES = [
     (b'{"type":"init"}', Init()),
@@ -48,6 +62,22 @@ MESSAGES = [
      Report(None, (AuditReport('a', Health.HEALTHY),))),
     (b'{"type":"exit"}', Exit()),
     ('{"type":"exit","reason":"Grüße"}'.encode(), Exit('Grüße')),
+    (b'{"type":"exit","reason":"a","reason":"b"}', Exit('b')),
+    (b'{"type":"exit","x":%d,"y":-1.5e300,"z":[-0]}' % 10 ** 300, Exit()),
+    (b'{"type":"exit","x":' + b'[' * 31 + b']' * 31 + b'}', Exit()),
+    (b'{"type":"exit","x":[' + b'[],' * 1000 + b'{}]}', Exit()),
+    (b'{"type":"exit","reason":"' + b'[' * 200 + b'"}', Exit('[' * 200)),
+    (b'{"type":"exit","reason":"' + b'\\"\\\\[' * 60 + b'"}',
+     Exit('"\\[' * 60)),
+    (b'{"type":"exit","reason":"a\xef\xbf\xbe\\uFFFE\\u0000\x7fb"}',
+     Exit('ab')),
+    (b'{"type":"notice_ack"}', NoticeAck()),
+    (b'{"type":"notice_ack","sequence":3}', NoticeAck(3)),
+    (b'{"type":"init","notices":true}', Init(notices=True)),
+    (b'{"type":"report","audits":[' + b','.join(
+        b'{"name":"a%d","health":"healthy"}' % n for n in range(100)) + b']}',
+     Report(None, tuple(AuditReport('a%d' % n, Health.HEALTHY)
+                        for n in range(protocol.MAX_LISTED)))),
     (b'{"type":"exit","reason":"\\ud83d\\ude00 a\\u001b[31mb\\nc\\u202e"}',
      Exit('\U0001f600 a[31mb c')),
 ]
@@ -66,8 +96,29 @@ REFUSED = [
     (b'{"type":"exit","reason":"\\ud800"}', 'not UTF-8'),
     (b'{"type":"exit","\\udfff":1}', 'not UTF-8'),
     (b'{"type":"exit","x":' + b'[' * 4000, 'nested too deeply'),
-    (b'{"x":' * 800, 'not JSON'),
+    (b'{"x":' * 800, 'nested too deeply'),
+    (b'{"x":' * 32, 'not JSON'),
+    (b'{"x":' * 33, 'nested too deeply'),
     (b'{"type":"exit","x":' + b'9' * 4000 + b'}', 'a number is too large'),
+    (b'{"type":"exit","x":1e999}', 'a number is too large'),
+    (b'{"type":"exit","x":-1e999}', 'a number is too large'),
+    (b'{"type":"exit","x":Infinity}', 'NaN and Infinity are not JSON'),
+    (b'{"type":"exit","x":"\\ude00\\ud83d"}', 'not UTF-8'),
+    (b'{"type":"exit","x":"\xed\xa0\x80"}', 'not UTF-8'),
+    (b'{"type":"exit","reason":"a\x00b"}', 'not JSON'),
+    (b'{"type":"exit"}\x00', 'not JSON'),
+    (b'{"type":"exit"}\x0b', 'not JSON'),
+    (b'\x0c{"type":"exit"}', 'not JSON'),
+    (b'\xef\xbb\xbf{"type":"exit"}', 'not a JSON object'),
+    (b'', 'not a JSON object'),
+    (b'1e999', 'not a JSON object'),
+    (b'{"type":"report","type":"exit","type":"none"}', 'unknown type'),
+    (b'{"type":"init","version":1.0}', 'version is not 1'),
+    (b'{"type":"init","notices":1}', 'notices is not a boolean'),
+    (b'{"type":"report","health":"healthy","audits":null}',
+     'audits is not a list of the right type'),
+    (b'{"type":"report","health":"healthy","audits":""}',
+     'audits is not a list of the right type'),
     (b'{"type":"exit","reason":"' + b'x' * 4096 + b'"}',
      'longer than 4096 bytes'),
     (b'{}', 'unknown type'),
@@ -97,8 +148,11 @@ REFUSED = [
      'audits is not a list of the right type'),
 ] + [
     ((ANSWER % (sequence, '"n"')).encode(),
-     'sequence is not a number of a challenge')
-    for sequence in ('true', '1.0', '-1', '"1"', 'null', '9223372036854775808')
+     'sequence is not a number of a line of the host')
+    for sequence in (
+        'true', '1.0', '-1', '"1"', 'null', '1e3', '-1e3', '[1]',
+        '9223372036854775808', '18446744073709551615', '18446744073709551616',
+        '-9223372036854775809', '9' * 21, '9' * 300)
 ] + [
     ((ANSWER % (1, nonce)).encode(),
      'nonce is not a string of 1 to 64 characters')
@@ -106,11 +160,13 @@ REFUSED = [
 ]
 
 
+@pytest.mark.usefixtures('loader')
 @pytest.mark.parametrize('line, message', MESSAGES)
 def test_messages(line, message):
     assert protocol.parse_line(line) == message
 
 
+@pytest.mark.usefixtures('loader')
 @pytest.mark.parametrize('line, reason', REFUSED)
 def test_refused(line, reason):
     with pytest.raises(exception.ProtocolError) as caught:
@@ -197,6 +253,8 @@ CLEANED = [
     ('a\u202eb\u200bc\ue000d\x00e', 99, 'abcde'),
     ('a\u2028b', 99, 'a b'),
     ('abc def', 4, 'abc'),
+    ('\x07' * 12 + 'abcde', 4, 'abcd'),
+    ('\x07' * 16 + 'abcde', 4, ''),      # not looked at: cleaning has a price
     ('\x07', 99, ''),
 ]
 
@@ -214,6 +272,9 @@ def test_host_lines():
         protocol.init_ack(200, 300): {
             'type': 'init_ack', 'version': 1, 'interval_ms': 200,
             'timeout_ms': 300, 'max_line': 4096},
+        protocol.notice(3, 'reboot', 2000): {
+            'type': 'notice', 'version': 1, 'sequence': 3,
+            'operation': 'reboot', 'timeout_ms': 2000},
         protocol.nack('not JSON'): {'type': 'nack', 'reason': 'not JSON'},
     }
     for line, fields in lines.items():
