@@ -23,6 +23,7 @@ from nova_vmhealth.cmd import configuration
 from nova_vmhealth.core import vocabulary
 from nova_vmhealth import exception
 from nova_vmhealth.notifications import listener
+from nova_vmhealth.notifications import payload
 from nova_vmhealth.notifications import times
 
 # Heading and width of a column; the last one takes the rest of the line.
@@ -31,6 +32,8 @@ _COLUMNS = (
     ('HEALTH', 9), ('INSTANCE', 36), ('NAME', 16), ('HOST', 16),
     ('DETAILS', 0),
 )
+
+_CAUSES = (*vocabulary.Cause, *vocabulary.HostCause)
 
 
 def _printable(text):
@@ -50,11 +53,21 @@ def _details(event):
     return ' '.join(f'{name}={value}' for name, value in pairs)
 
 
+def _host_details(event):
+    pairs = [('instances', event.instance_count)]
+    pairs.extend(sorted(event.details.items()))
+    return ' '.join(f'{name}={value}' for name, value in pairs)
+
+
 def _cells(event):
+    if isinstance(event, listener.ReceivedHostEvent):
+        own = None, None, None, event.host, _host_details(event)
+    else:
+        own = (event.health.value, event.uuid, event.name, event.host,
+               _details(event))
     return [_printable(cell or '-') for cell in (
         times.iso_time(event.received_at), event.transition.value,
-        event.cause.value, event.severity.value, event.health.value,
-        event.uuid, event.name, event.host, _details(event))]
+        event.cause.value, event.severity.value, *own)]
 
 
 def _row(cells):
@@ -74,10 +87,14 @@ def plain_line(event):
 
 
 def json_line(event):
-    """Give an event as JSON: the fields of ReceivedEvent, times as text."""
+    """Give an event as JSON: its type and its fields, times as text."""
     fields = dataclasses.asdict(event)
     for name in ('occurred_at', 'detected_at', 'received_at'):
         fields[name] = times.iso_time(fields[name])
+    if isinstance(event, listener.ReceivedHostEvent):
+        fields['event_type'] = payload.HOST_EVENT_TYPE
+        return json.dumps(fields)
+    fields['event_type'] = payload.EVENT_TYPE
     for condition in fields['conditions']:
         condition['since'] = times.iso_time(condition['since'])
     heartbeat = fields['heartbeat']
@@ -136,8 +153,26 @@ def _positive(kind):
     return positive
 
 
+def _filters(parsed_args, callback):
+    """Give the listener's arguments that say what is printed."""
+    common = {
+        # No word of the one kind is of the other: each filter takes its own.
+        'cause': frozenset(
+            word for word in _CAUSES if word.value in parsed_args.cause),
+        'project': frozenset(parsed_args.project),
+        'host': frozenset(parsed_args.host)}
+    given = {'filter': listener.EventFilter(
+        health=frozenset(map(vocabulary.Health, parsed_args.health)),
+        **common)}
+    # A host's event tells no health.
+    if parsed_args.health:
+        return given
+    return {**given, 'host_callback': callback,
+            'host_filter': listener.HostEventFilter(**common)}
+
+
 class Listen(command.Command):
-    """Print instance.health events, one line each, as they arrive.
+    """Print instance.health and host.health events as they arrive.
 
     A table on a terminal, lines of words elsewhere, JSON with --json. The
     broker keeps the queue of the pool after the command's end: what arrives
@@ -180,9 +215,10 @@ class Listen(command.Command):
     def _add_filter_arguments(self, parser):
         for name, words, text in (
                 ('--health', vocabulary.Health, "the instance's health"),
-                ('--cause', vocabulary.Cause, "the event's cause"),
-                ('--project', None, "the instance's project"),
-                ('--host', None, "the instance's host")):
+                ('--cause', _CAUSES, "the event's cause"),
+                ('--project', None, "the project of the instance, or of one "
+                                    "of the host's"),
+                ('--host', None, 'the host')):
             parser.add_argument(
                 name, action='append', default=[],
                 choices=words and [word.value for word in words],
@@ -218,14 +254,9 @@ class Listen(command.Command):
             raise exception.VMHealthError(
                 'No message broker: give --transport-url, or a --config-file '
                 'with a transport_url')
-        wanted = listener.EventFilter(
-            health=frozenset(map(vocabulary.Health, parsed_args.health)),
-            cause=frozenset(map(vocabulary.Cause, parsed_args.cause)),
-            project=frozenset(parsed_args.project),
-            host=frozenset(parsed_args.host))
         topics = (parsed_args.topic
                   or conf.notifications.versioned_notifications_topics)
         return listener.Listener(
             conf, callback, transport_url=url, topics=topics,
             exchange=conf.control_exchange, pool=parsed_args.pool,
-            filter=wanted)
+            **_filters(parsed_args, callback))

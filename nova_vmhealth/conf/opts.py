@@ -13,13 +13,16 @@
 """Declaration of the options of group [vmhealth] and their cross-checks."""
 
 from oslo_config import cfg
+from oslo_config import types
 
 from nova_vmhealth.core import policy
+from nova_vmhealth.core.vocabulary import Action
 from nova_vmhealth import exception
 
 GROUP = 'vmhealth'
 
 _HOUR_MS = 3600 * 1000
+_DAY_S = 24 * 3600.0
 
 # The drivers of oslo.messaging that reach a broker; "log", "noop", "routing"
 # and "test" do not, or not by themselves.
@@ -106,7 +109,7 @@ Shortest time between two ``updated`` notifications of the same condition, in
 seconds. What happens in between is counted and told with the next one.
 """),
     cfg.FloatOpt(
-        'io_error_quiet_s', default=60.0, min=1.0, max=24 * 3600.0,
+        'io_error_quiet_s', default=60.0, min=1.0, max=_DAY_S,
         help="""
 Time without another I/O error after which the condition of a disk whose
 error policy is to report to the guest is cleared, in seconds.
@@ -119,6 +122,127 @@ Most observations, and most notifications, that wait in memory.
 What does not fit is dropped, counted, and logged at most once a minute; Nova
 is never held up. Raise it when the log says that the queue was full.
 """),
+    cfg.IntOpt(
+        'flap_flips', default=5, min=0, max=1000,
+        help="""
+How often one source (the heartbeat, or one audit of the guest) may raise a
+condition within ``flap_window_s`` before it counts as flapping.
+
+The next time it would, one condition ``flapping`` is raised in place of it,
+and nothing more is told of that source until it has kept still for
+``flap_quiet_s``. Then ``flapping`` is cleared, and what is still wrong is
+raised. 0 turns this off. An instance whose owner names the causes to tell of,
+and not ``flapping`` among them, is never damped.
+"""),
+    cfg.FloatOpt(
+        'flap_window_s', default=60.0, min=1.0, max=_DAY_S,
+        help="""
+Time within which ``flap_flips`` are counted, in seconds.
+"""),
+    cfg.FloatOpt(
+        'flap_quiet_s', default=60.0, min=1.0, max=_DAY_S,
+        help="""
+Time without a change after which a source is no longer flapping, in seconds.
+
+A source that changes for the better and the worse just more slowly than this
+is told of each time; raise it to be told less often.
+"""),
+    cfg.IntOpt(
+        'mass_loss_guests', default=5, min=0, max=100000,
+        help="""
+Fewest guests that must lose their heartbeat within ``mass_loss_window_s`` for
+the host itself to be suspected.
+
+When ``mass_loss_percent`` is reached too, one ``host.health`` notification
+with the cause ``many_guests_lost`` is sent, every loss that is told meanwhile
+names it, and nothing is done to a guest (see ``allowed_actions``). 0 turns
+this off.
+"""),
+    cfg.IntOpt(
+        'mass_loss_percent', default=20, min=1, max=100,
+        help="""
+Smallest part of the guests with a heartbeat that must lose it within
+``mass_loss_window_s`` for the host itself to be suspected, in percent.
+"""),
+    cfg.FloatOpt(
+        'mass_loss_window_s', default=10.0, min=0.1, max=3600.0,
+        help="""
+Time within which losses count as one, in seconds.
+
+It should be longer than the longest time to detect a loss that your users
+ask for, (misses - 1) x interval + timeout, or guests with different settings
+that fall silent together are not seen together.
+"""),
+    cfg.ListOpt(
+        'allowed_actions', default=[],
+        item_type=types.String(choices=[
+            action.value for action in Action if action is not Action.NONE]),
+        help="""
+What an owner may ask for by ``vmhealth:action`` to be done to a guest whose
+heartbeat is lost: any of ``inject_nmi``, ``reset``, ``poweroff`` and
+``pause``.
+
+An owner who asks for what is not in this list gets ``none``; this is logged
+once. Nothing is ever done during an operation of Nova's own, nor while the
+host itself is suspected (see ``mass_loss_guests``).
+"""),
+    cfg.IntOpt(
+        'max_actions', default=3, min=1, max=1000,
+        help="""
+Most actions on one guest within ``action_window_s``.
+
+A guest that is lost once more is told of as ever, and left alone.
+"""),
+    cfg.FloatOpt(
+        'action_window_s', default=3600.0, min=1.0, max=7 * _DAY_S,
+        help="""
+Time within which ``max_actions`` are counted, in seconds.
+"""),
+    cfg.FloatOpt(
+        'action_delay_s', default=5.0, min=0.0, max=3600.0,
+        help="""
+Time between the loss of a heartbeat and the action, in seconds.
+
+A guest that answers again in this time is left alone. It is also the time in
+which the loss of many guests shows that the host is to blame, so keep it
+above zero.
+"""),
+    cfg.IntOpt(
+        'notice_timeout_ms', default=0, min=0, max=600000,
+        help="""
+Longest time that Nova waits for a guest to get ready before it stops, reboots,
+suspends or moves it, in milliseconds. 0 sends no such notice.
+
+Only a guest whose agent asked for notices is waited for, and only until it
+says that it is ready. Each such operation may take this much longer, as one
+that stops a guest waits for its clean shutdown.
+"""),
+    cfg.BoolOpt(
+        'open_channel', default=True,
+        help="""
+Reach a guest's channel through libvirt (virDomainOpenChannel) where its socket
+cannot be reached: no permission, or a container that does not see the path.
+
+The way that was taken is in the log. It costs libvirtd CPU time for each
+heartbeat, so giving nova-compute access to the sockets is better where many
+guests have one.
+"""),
+    cfg.PortOpt(
+        'metrics_port', default=0, min=0,
+        help="""
+TCP port on which nova-compute serves the counters of this package in
+Prometheus' text format. 0 serves none.
+
+It needs the Python package ``prometheus_client``.
+"""),
+    cfg.HostAddressOpt(
+        'metrics_address', default='127.0.0.1',
+        help="""
+Address that ``metrics_port`` is opened on.
+
+The counters name no instance. They are still served to everyone who can reach
+this address.
+"""),
     cfg.StrOpt(
         'notification_priority', default='info',
         choices=[
@@ -129,7 +253,7 @@ is never held up. Raise it when the log says that the queue was full.
                          'raised.'),
         ],
         help="""
-Priority of the ``instance.health`` notifications.
+Priority of the ``instance.health`` and ``host.health`` notifications.
 """),
 ]
 
@@ -187,7 +311,9 @@ def limits(conf):
         timeout_ms=policy.Bounds(group.min_timeout_ms, group.max_timeout_ms),
         misses=policy.Bounds(group.min_misses, group.max_misses),
         boot_deadline_s=policy.Bounds(0, group.max_boot_deadline_s),
-        default_events=policy.parse_events(group.default_events))
+        default_events=policy.parse_events(group.default_events),
+        allowed_actions=frozenset(
+            Action(name) for name in group.allowed_actions))
 
 
 def check_notifications(conf):

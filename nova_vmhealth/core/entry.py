@@ -14,9 +14,9 @@
 """One cause on one subject of one instance, as the ledger keeps it.
 
 An entry is held, then active, then gone. It is held while a planned operation
-may explain it, and for the rest of the update interval after its last raise,
-so that a guest that flaps cannot raise more often than that. A held entry
-that ends is never told.
+may explain it, for the rest of the update interval after its last raise, so
+that a guest cannot raise more often than that, and while its source flaps. A
+held entry that ends is never told.
 """
 
 import dataclasses
@@ -43,6 +43,8 @@ class Entry:
 
     Times ending in ``_now`` are on the caller's monotonic clock, the others
     on the wall clock; both in seconds.
+
+    :ivar source: what is damped when it flaps; empty for what never is
     """
 
     cause: Cause
@@ -52,6 +54,7 @@ class Entry:
     detected_at: float
     seen_now: float
     details: Mapping[str, str]
+    source: str = ''
     raised_now: float = -math.inf
     told_now: float = -math.inf
     phase: Phase = Phase.HELD
@@ -76,6 +79,20 @@ class Entry:
         # come in as merely reported: paused stays true until it is resumed.
         self.paused |= obs.details.get('action') == 'pause'
         self.resumed = False
+
+    def learn(self, obs: Observation, wall: float) -> bool:
+        """Add the observation's details to those that are known.
+
+        :returns: whether that is anything new about an entry not yet gone
+        """
+        details = {**self.details, **obs.details}
+        if self.phase is Phase.GONE or details == self.details:
+            return False
+        self.details = details
+        if self.phase is Phase.ACTIVE:
+            self.occurred_at, self.detected_at = obs.occurred_at, wall
+            self.update_pending = True
+        return True
 
     def matches(self, when: When) -> bool:
         return (when is When.ALWAYS

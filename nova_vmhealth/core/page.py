@@ -14,18 +14,21 @@
 """The ledger's page on one instance: observations in, health events out.
 
 The engine has no rules of its own; those are the tables of
-:mod:`nova_vmhealth.core.transitions`.
+:mod:`nova_vmhealth.core.transitions`. What flaps is said by
+:mod:`nova_vmhealth.core.flapping`: of such a source only ``flapping`` is told,
+its entries are held until it keeps still.
 """
 
 import dataclasses
 import math
-from typing import Callable, Iterator, Mapping, Optional
+from typing import Callable, Iterator, Optional
 
 from nova_vmhealth.core.entry import Entry
 from nova_vmhealth.core.entry import Phase
-from nova_vmhealth.core import protocol
+from nova_vmhealth.core.flapping import FlapDamper
+from nova_vmhealth.core.operations import Operations
+from nova_vmhealth.core import reading
 from nova_vmhealth.core import transitions
-from nova_vmhealth.core.transitions import When
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Condition
 from nova_vmhealth.core.vocabulary import Health
@@ -43,7 +46,6 @@ MAX_CONDITIONS = 64
 # the named ones are folded once there are too many of them.
 _MAX_NAMED = MAX_CONDITIONS - len(Cause)
 
-
 # A condition that flaps is raised at most this often, seconds.
 _MAX_RAISE_INTERVAL_S = 1.0
 
@@ -58,11 +60,19 @@ class Settings:
         expected after its end, seconds
     :ivar io_error_quiet_s: an I/O error that did not pause the guest is over
         after this time without another, seconds
+    :ivar flap_flips: how often one source may raise within the window until
+        it flaps; 0: as often as it likes
+    :ivar flap_window_s: that window, seconds
+    :ivar flap_quiet_s: a source flaps until it did not change for so long,
+        seconds
     """
 
     update_interval_s: float = 1.0
     planned_grace_s: float = 10.0
     io_error_quiet_s: float = 60.0
+    flap_flips: int = 5
+    flap_window_s: float = 60.0
+    flap_quiet_s: float = 60.0
 
 
 class Page:
@@ -89,16 +99,20 @@ class Page:
         self.beating = False
         self.running = True
         self.shutdown_by = ''
-        # how often each operation was begun and not ended yet
-        self._operations: dict[str, int] = {}
-        self._operation = ''
-        self._grace_until: Optional[float] = None
+        self._operations = Operations(settings.planned_grace_s)
+        self._damper = FlapDamper(
+            settings.flap_flips, settings.flap_window_s,
+            settings.flap_quiet_s)
+        # An owner who leaves the cause ``flapping`` out wants each flip told.
+        self._damps = False
+        # source that flaps -> the entry that says so
+        self._flapping: dict[str, Entry] = {}
 
     # What others may ask
 
     @property
     def is_planned(self) -> bool:
-        return bool(self._operations) or self._grace_until is not None
+        return self._operations.planned
 
     @property
     def health(self) -> Health:
@@ -115,9 +129,10 @@ class Page:
     def deadline(self) -> Optional[float]:
         """Return when to call :meth:`handle_timer`; None for never."""
         times = [self._due(entry) for entry in self._entries.values()]
-        if self._grace_until is not None:
-            times.append(self._grace_until)
+        if self._operations.grace_until is not None:
+            times.append(self._operations.grace_until)
         soonest = min(times, default=math.inf)
+        soonest = min(soonest, self._damper.deadline())
         return None if soonest == math.inf else soonest
 
     # What happens to it
@@ -128,17 +143,20 @@ class Page:
     ) -> list[HealthEvent]:
         """Take in one fact and return what to tell, in order."""
         self._begin_turn(now)
-        if _is_about_another_agent(obs):
+        self._damps = Cause.FLAPPING in wanted
+        if reading.is_ignored(obs):
             return []
-        obs = _normalized(obs)
+        obs = reading.normalized(obs)
         cause = self._cause_of(obs)
         self._note(obs)
-        self._plan(obs, now)
+        self._operations.note(obs, now)
         events = [event for entry in self._ended_by(obs)
                   for event in self._clear(entry, now, obs.occurred_at, wall)]
         if obs.kind is Kind.RESUMED:
             for entry in self._entries.values():
                 entry.resumed = True
+        if obs.kind is Kind.DETAILS:
+            events += self._tell_more(obs, now, wall)
         if cause is not None:
             events += self._fault(cause, obs, now, wall, wanted)
         return events
@@ -147,6 +165,8 @@ class Page:
         """Do what time alone asks for and return what to tell, in order."""
         self._begin_turn(now)
         events = []
+        for source in self._damper.over(now):
+            events += self._end_flapping(source, now, wall)
         for entry in list(self._entries.values()):
             if self._due(entry) <= now:
                 events += self._attend(entry, now, wall)
@@ -162,9 +182,7 @@ class Page:
 
     def _begin_turn(self, now: float) -> None:
         self._previous = self.health
-        if self._grace_until is not None and now >= self._grace_until:
-            self._grace_until = None
-            self._operation = ''
+        self._operations.expire(now)
         for entry in list(self._entries.values()):
             if (entry.phase is Phase.GONE
                     and now >= entry.raised_now + self._raise_interval_s):
@@ -178,10 +196,10 @@ class Page:
         if obs.kind is Kind.AGENT_DISCONNECTED:
             return Cause.AGENT_EXITED if self.beating else None
         cause = transitions.RAISES.get(
-            (obs.kind, _reason(obs)),
+            (obs.kind, reading.reason_of(obs)),
             transitions.RAISES.get((obs.kind, 'unknown')))
         if (cause is Cause.STOPPED_UNEXPECTEDLY
-                and _reason(obs) == 'shutdown'
+                and reading.reason_of(obs) == 'shutdown'
                 and (obs.details.get('by') or self.shutdown_by) == 'guest'):
             cause = Cause.GUEST_SHUTDOWN
         if (cause in transitions.PART_OF_A_CRASH
@@ -197,42 +215,14 @@ class Page:
         if obs.kind is Kind.FAULT and obs.cause in transitions.SILENCE:
             self.beating = False
 
-    def _plan(self, obs: Observation, now: float) -> None:
-        name = obs.details.get('operation') or 'unknown'
-        if obs.kind is Kind.PLANNED_BEGUN:
-            if not self._operations:
-                self._operation = name
-            self._operations[name] = self._operations.get(name, 0) + 1
-            self._grace_until = None
-        elif obs.kind is Kind.PLANNED_ENDED and name in self._operations:
-            self._operations[name] -= 1
-            if not self._operations[name]:
-                del self._operations[name]
-            if not self._operations:
-                self._grace_until = now + self._settings.planned_grace_s
-
     def _ended_by(self, obs: Observation) -> Iterator[Entry]:
-        rules = self._clearing_rules(obs)
+        rules = reading.clearing_rules(
+            obs, self._operations.name, self.running)
         for entry in list(self._entries.values()):
             if (entry.cause in rules
                     and entry.matches(rules[entry.cause])
-                    and _is_about(obs, entry)):
+                    and reading.is_about(obs, entry)):
                 yield entry
-
-    def _clearing_rules(self, obs: Observation) -> Mapping[Cause, When]:
-        if obs.kind is Kind.RECOVERED:
-            return {obs.cause: When.ALWAYS}
-        if obs.kind is Kind.STOPPED:
-            stopped_by_nova = (
-                self.is_planned and _reason(obs) != 'migrated')
-        else:
-            stopped_by_nova = (
-                obs.kind is Kind.PLANNED_ENDED and not self.running
-                and obs.details.get('operation')
-                in transitions.STOPPING_OPERATIONS)
-        if stopped_by_nova:
-            return transitions.STOPPED_BY_NOVA
-        return transitions.CLEARS.get(obs.kind, {})
 
     # From an entry to what is told
 
@@ -241,12 +231,20 @@ class Page:
         if cause not in wanted or self._is_void(cause):
             return events
         entry = self._entry(cause, obs, now, wall)
+        return events + self._observed(entry, obs, now, wall)
+
+    def _observed(self, entry, obs, now, wall) -> list[HealthEvent]:
         if entry.phase is Phase.ACTIVE:
             entry.occurred_at, entry.detected_at = obs.occurred_at, wall
             entry.update_pending = True
-        if self._due(entry) <= now:
-            events += self._attend(entry, now, wall)
-        return events
+        return self._attend_if_due(entry, now, wall)
+
+    def _tell_more(self, obs, now, wall) -> list[HealthEvent]:
+        """Add to what is told of a condition; the latest word holds."""
+        entry = self._entries.get((obs.cause, obs.subject))
+        if entry is None or not entry.learn(obs, wall):
+            return []
+        return self._attend_if_due(entry, now, wall)
 
     def _replace(self, cause, obs, now, wall) -> list[HealthEvent]:
         other = self._entries.get(
@@ -269,8 +267,10 @@ class Page:
         if entry is None or entry.phase is Phase.GONE:
             # a raise goes to the end of the order of conditions
             old = self._entries.pop(key, None)
+            source = self._damper.source_of(*key) if self._damps else ''
             entry = Entry(*key, obs.occurred_at, obs.occurred_at, wall,
-                           now, obs.details)
+                          now, obs.details, source)
+            self._damper.changes(source, now)
             if old is not None:
                 entry.raised_now = old.raised_now
             self._entries[key] = entry
@@ -284,12 +284,14 @@ class Page:
         """Return when the entry wants :meth:`_attend`; inf for never."""
         interval = self._settings.update_interval_s
         if entry.phase is Phase.HELD:
+            if self._damper.flaps(entry.source):
+                return math.inf
             ready = entry.raised_now + self._raise_interval_s
             if entry.cause in transitions.HELD_WHILE_PLANNED:
-                if self._operations:
+                if self._operations.on:
                     return math.inf
-                if self._grace_until is not None:
-                    return max(ready, self._grace_until)
+                if self._operations.grace_until is not None:
+                    return max(ready, self._operations.grace_until)
             return ready
         if entry.phase is Phase.GONE:
             return math.inf
@@ -302,8 +304,15 @@ class Page:
             return entry.seen_now + self._settings.io_error_quiet_s
         return math.inf
 
+    def _attend_if_due(self, entry, now, wall) -> list[HealthEvent]:
+        if self._due(entry) > now:
+            return []
+        return self._attend(entry, now, wall)
+
     def _attend(self, entry, now, wall) -> list[HealthEvent]:
         if entry.phase is Phase.HELD:
+            if self._damper.raises(entry.source, now):
+                return self._begin_flapping(entry, now, wall)
             entry.phase = Phase.ACTIVE
             entry.raised_now = now
             return [self._tell(entry, Transition.RAISED, now)]
@@ -313,11 +322,47 @@ class Page:
 
     def _clear(self, entry, now, occurred_at, wall) -> list[HealthEvent]:
         was_told = entry.phase is Phase.ACTIVE
+        if entry.phase is not Phase.GONE:
+            self._damper.changes(entry.source, now)
         entry.phase = Phase.GONE
+        for source in [source for source, teller in self._flapping.items()
+                       if teller is entry]:
+            del self._flapping[source]
+            self._damper.end(source)
         if not was_told:
             return []
         entry.occurred_at, entry.detected_at = occurred_at, wall
         return [self._tell(entry, Transition.CLEARED, now)]
+
+    def _begin_flapping(self, held, now, wall) -> list[HealthEvent]:
+        """Tell of a source that it flaps, in place of the held entry."""
+        source = held.source
+        obs = Observation(
+            Kind.FAULT, self._uuid, held.occurred_at, subject=source,
+            details=self._damper.details(held.cause))
+        teller = self._entry(Cause.FLAPPING, obs, now, wall)
+        self._flapping[source] = teller
+        events = self._observed(teller, obs, now, wall)
+        for entry in list(self._active()):
+            if entry.source == source:
+                events += self._withdraw(entry, now, held.occurred_at, wall)
+        return events
+
+    def _withdraw(self, entry, now, occurred_at, wall) -> list[HealthEvent]:
+        """Tell that it is cleared, and hold it: it is wrong all the same."""
+        times = entry.occurred_at, entry.detected_at
+        events = self._clear(entry, now, occurred_at, wall)
+        entry.occurred_at, entry.detected_at = times
+        entry.phase = Phase.HELD
+        return events
+
+    def _end_flapping(self, source, now, wall) -> list[HealthEvent]:
+        self._damper.end(source)
+        teller = self._flapping.pop(source)
+        # with too many subjects one entry tells of several sources
+        if any(other is teller for other in self._flapping.values()):
+            return []
+        return self._clear(teller, now, wall, wall)
 
     def _tell(self, entry, transition, now) -> HealthEvent:
         entry.told_now = now
@@ -339,36 +384,9 @@ class Page:
             detected_at=entry.detected_at,
             count=entry.count,
             details=entry.details,
-            operation=self._operation,
+            operation=self._operations.name,
         )
 
     def _active(self) -> Iterator[Entry]:
         return (entry for entry in self._entries.values()
                 if entry.phase is Phase.ACTIVE)
-
-
-def _normalized(obs: Observation) -> Observation:
-    """Say in one way what observers say in several."""
-    if obs.kind is Kind.RECOVERED and obs.cause in transitions.SILENCE:
-        # Whichever of the heartbeat's causes is over, the guest beats.
-        return dataclasses.replace(
-            obs, kind=Kind.HEARTBEAT_ESTABLISHED, cause=None, subject='')
-    return obs
-
-
-def _is_about_another_agent(obs: Observation) -> bool:
-    """Say whether it is about some other channel, as QEMU's guest agent's."""
-    return (obs.kind in (Kind.AGENT_CONNECTED, Kind.AGENT_DISCONNECTED)
-            and obs.details.get('channel') != protocol.CHANNEL_NAME)
-
-
-def _reason(obs: Observation) -> str:
-    return obs.details.get('reason', 'unknown')
-
-
-def _is_about(obs: Observation, entry: Entry) -> bool:
-    if obs.kind is not Kind.RECOVERED:
-        return True
-    return (obs.subject == entry.subject
-            or not obs.subject
-            and obs.cause not in transitions.EMPTY_SUBJECT_IS_ONE)

@@ -22,6 +22,7 @@ import dataclasses
 import re
 from typing import Callable, Mapping, Union
 
+from nova_vmhealth.core.vocabulary import Action
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth import exception
 
@@ -42,7 +43,7 @@ _INTEGER = re.compile(r'[+-]?[0-9]{1,18}')
 # Nova stores at most 255 characters of an extra spec or a property.
 _MAX_SHOWN = 255
 
-Value = Union[bool, int, frozenset[Cause]]
+Value = Union[bool, int, Action, frozenset[Cause]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Limits:
     :ivar boot_deadline_s: bounds of the time to the first beat, seconds;
         0, no deadline, is always allowed
     :ivar default_events: causes told for an instance that names none
+    :ivar allowed_actions: what may be done to a guest that is lost
     """
 
     interval_ms: Bounds
@@ -73,6 +75,7 @@ class Limits:
     misses: Bounds
     boot_deadline_s: Bounds
     default_events: frozenset[Cause]
+    allowed_actions: frozenset[Action] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class Policy:
     :ivar boot_deadline_s: time to the first beat, seconds; 0 is none
     :ivar panic_device: whether the guest gets a pvpanic device
     :ivar events: the causes that are told
+    :ivar action: what is done to the guest when its heartbeat is lost
     """
 
     heartbeat: bool
@@ -95,18 +99,19 @@ class Policy:
     boot_deadline_s: int
     panic_device: bool
     events: frozenset[Cause]
+    action: Action = Action.NONE
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Clamp:
-    """A number that was asked for and is outside the operator's limits.
+    """A value that was asked for and is outside the operator's limits.
 
     :ivar key: the extra spec or image property as it was written
     """
 
     key: str
-    asked: int
-    given: int
+    asked: Union[int, Action]
+    given: Union[int, Action]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ class Setting:
     """One thing that can be asked for.
 
     :ivar name: the key without its prefix, and the field of :class:`Policy`
-    :ivar type: bool, int, or str for the list of causes
+    :ivar type: bool, int, Action, or str for the list of causes
     :ivar default: what holds when nobody asks; for the events the operator's
         limits say it instead
     :ivar minimum: the least number that makes sense at all; less is an error
@@ -123,7 +128,7 @@ class Setting:
 
     name: str
     type: type
-    default: Union[bool, int, None]
+    default: Union[bool, int, Action, None]
     minimum: int = 0
 
     @property
@@ -190,9 +195,22 @@ def _parse_cause(word: str) -> Cause:
         raise ValueError('%r is not a cause' % word) from None
 
 
+def parse_action(text: str) -> Action:
+    """Read an action.
+
+    :raises ValueError: when it is none
+    """
+    try:
+        return Action(text.strip().lower())
+    except ValueError:
+        raise ValueError('not one of %s' % ', '.join(
+            action.value for action in Action)) from None
+
+
 _READERS: Mapping[type, Callable[[str], Value]] = {
     bool: parse_bool,
     int: parse_int,
+    Action: parse_action,
     str: parse_events,
 }
 
@@ -204,6 +222,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting('boot_deadline_s', int, 0),
     Setting('panic_device', bool, False),
     Setting('events', str, None),
+    Setting('action', Action, Action.NONE),
 )
 
 
@@ -256,6 +275,8 @@ def _asked(setting, extra_specs, image_properties):
 
 
 def _limited(setting: Setting, value: Value, limits: Limits) -> Value:
+    if setting.type is Action:
+        return value if value in limits.allowed_actions else Action.NONE
     if setting.type is not int:
         return value
     if setting.name == 'boot_deadline_s' and value == 0:

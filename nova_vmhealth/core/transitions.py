@@ -90,6 +90,17 @@ REPLACES: Mapping[Cause, Cause] = {
     Cause.GUEST_DEGRADED: Cause.GUEST_UNHEALTHY,
 }
 
+# What is damped when it flaps, and the source that it is of: the heartbeat, or
+# the audit that the subject names.
+HEARTBEAT = 'heartbeat'
+AUDIT = 'audit:'
+SOURCES: Mapping[Cause, str] = {
+    Cause.HEARTBEAT_LOST: HEARTBEAT,
+    Cause.AGENT_EXITED: HEARTBEAT,
+    Cause.GUEST_UNHEALTHY: AUDIT,
+    Cause.GUEST_DEGRADED: AUDIT,
+}
+
 # For these the empty subject is one of its own, the guest's word on the
 # whole of itself; for every other cause it stands for all subjects.
 EMPTY_SUBJECT_IS_ONE = frozenset(REPLACES)
@@ -130,12 +141,11 @@ CLEARS: Mapping[Kind, Mapping[Cause, When]] = {
         **dict.fromkeys(SILENCE, When.ALWAYS),
         Cause.WATCHDOG_EXPIRED: When.IF_RESUMED_SINCE,
     },
-    # The agent opened its port again: if it does not answer, the heartbeat
-    # says so; a quick restart never interrupts the beats.
-    Kind.AGENT_CONNECTED: {Cause.AGENT_EXITED: When.ALWAYS},
 }
 
-# What is over when Nova itself has stopped the instance.
+# What is over when Nova itself has stopped the instance. Apart from that only
+# time ends a flapping: a guest could end it by a reboot of its own, and flap
+# on.
 STOPPED_BY_NOVA: Mapping[Cause, When] = {
     **dict.fromkeys(SILENCE, When.ALWAYS),
     Cause.GUEST_UNHEALTHY: When.ALWAYS,
@@ -143,12 +153,18 @@ STOPPED_BY_NOVA: Mapping[Cause, When] = {
     Cause.STOPPED_UNEXPECTEDLY: When.ALWAYS,
     Cause.PAUSED_UNEXPECTEDLY: When.ALWAYS,
     Cause.NOT_RUNNING: When.ALWAYS,
+    Cause.FLAPPING: When.ALWAYS,
 }
 
 # Driver methods that leave the instance stopped. Nova runs power_off also on
 # an instance that has stopped already (_sync_instance_power_state), where
 # libvirt has nothing more to say.
 STOPPING_OPERATIONS = frozenset({'power_off', 'destroy'})
+
+# What the host itself does to a guest that is lost is announced as a planned
+# operation too, and is a stop that ends nothing: the guest was lost, and Nova
+# wanted it to run.
+ACTION = 'action_'
 
 # A planned operation's side effects: no faults, now or later.
 DROPPED_WHILE_PLANNED = frozenset({

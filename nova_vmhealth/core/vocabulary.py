@@ -70,6 +70,8 @@ class Cause(str, enum.Enum):
     CONTROL_ERROR = 'control_error'
     NOT_RUNNING = 'not_running'
     HOST_FAULT = 'host_fault'
+    # another cause comes and goes so often that only this is told of it
+    FLAPPING = 'flapping'
 
 
 SEVERITY: Mapping[Cause, Severity] = types.MappingProxyType({
@@ -89,7 +91,30 @@ SEVERITY: Mapping[Cause, Severity] = types.MappingProxyType({
     Cause.CONTROL_ERROR: Severity.WARNING,
     Cause.NOT_RUNNING: Severity.CRITICAL,
     Cause.HOST_FAULT: Severity.CRITICAL,
+    Cause.FLAPPING: Severity.WARNING,
 })
+
+
+class HostCause(str, enum.Enum):
+    """Why a host is not healthy."""
+
+    # enough of them at once that it is hardly their own doing
+    MANY_GUESTS_LOST = 'many_guests_lost'
+
+
+HOST_SEVERITY: Mapping[HostCause, Severity] = types.MappingProxyType({
+    HostCause.MANY_GUESTS_LOST: Severity.CRITICAL,
+})
+
+
+class Action(str, enum.Enum):
+    """What the host does to a guest whose heartbeat is lost."""
+
+    NONE = 'none'
+    INJECT_NMI = 'inject_nmi'
+    RESET = 'reset'
+    POWEROFF = 'poweroff'
+    PAUSE = 'pause'
 
 
 class Kind(str, enum.Enum):
@@ -107,8 +132,14 @@ class Kind(str, enum.Enum):
     FAULT = 'fault'
     # `cause` is over (`subject` too, when not empty)
     RECOVERED = 'recovered'
+    # more is known of the active condition of `cause` and `subject`
+    DETAILS = 'details'
     # the heartbeat
     HEARTBEAT_ESTABLISHED = 'heartbeat_established'
+    # a beating guest leaves challenges unanswered, yet is not lost
+    HEARTBEAT_MISSED = 'heartbeat_missed'
+    # there is a channel, and nothing ever came through it
+    HEARTBEAT_UNHEARD = 'heartbeat_unheard'
     # what Nova does to the instance: details['operation']
     PLANNED_BEGUN = 'planned_begun'
     PLANNED_ENDED = 'planned_ended'
@@ -209,3 +240,28 @@ class HealthEvent:
         default_factory=_no_details)
     operation: str = ''
     suppressed: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostEvent:
+    """A change of the host's own health, what consumers are told.
+
+    :ivar event_id: uuid, the same for every delivery of this event
+    :ivar sequence: per host and run of nova-compute, starts at 1
+    :ivar occurred_at: wall clock, seconds since the epoch
+    :ivar detected_at: wall clock, seconds since the epoch
+    :ivar instance_uuids: the instances that it is about, or the first of them
+    :ivar instance_count: how many instances it is about
+    """
+
+    event_id: str
+    sequence: int
+    transition: Transition
+    cause: HostCause
+    severity: Severity
+    occurred_at: float
+    detected_at: float
+    instance_uuids: tuple[str, ...] = ()
+    details: Mapping[str, str] = dataclasses.field(
+        default_factory=_no_details)
+    instance_count: int = 0

@@ -24,6 +24,7 @@ from nova.api.validation.extra_specs import base
 from nova import exception
 
 from nova_vmhealth.core import policy
+from nova_vmhealth.core.vocabulary import Action
 from nova_vmhealth.core.vocabulary import Cause
 
 _DESCRIPTIONS = {
@@ -58,6 +59,10 @@ _DESCRIPTIONS = {
         '``all`` or ``none``. The causes are: %s.'
         % ', '.join(cause.value for cause in Cause)
     ),
+    'action': (
+        'What is done to the guest when its heartbeat is lost. Without effect '
+        'unless the operator\'s ``[vmhealth]allowed_actions`` lists it.'
+    ),
 }
 
 
@@ -90,6 +95,8 @@ def _validator(setting):
     value = {'type': setting.type}
     if setting.type is int:
         value['min'] = setting.minimum
+    if setting.type is Action:
+        value = {'type': str, 'enum': [action.value for action in Action]}
     return SettingValidator(
         name=setting.key,
         description=_DESCRIPTIONS[setting.name],

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Listen for ``instance.health`` on the bus, for consumers.
+"""Listen for ``instance.health`` and ``host.health``, for consumers.
 
 A listener has a pool, that is a queue, of its own: it gets a copy of each
 notification and takes none from Ceilometer or another listener. It needs
@@ -21,10 +21,12 @@ The queue outlives the listener. It outlives a restart of the broker only if
 """
 
 import collections
+import dataclasses
 import re
 import socket
 import threading
 import time
+from typing import Any, Callable
 
 from oslo_config import cfg
 from oslo_log import log as logging
@@ -33,14 +35,18 @@ from oslo_messaging import opts as messaging_opts
 
 from nova_vmhealth import exception
 from nova_vmhealth.notifications.payload import EVENT_TYPE
+from nova_vmhealth.notifications.payload import HOST_EVENT_TYPE
 from nova_vmhealth.notifications import received
 from nova_vmhealth.notifications.received import EventFilter
+from nova_vmhealth.notifications.received import HostEventFilter
 from nova_vmhealth.notifications.received import ReceivedEvent
+from nova_vmhealth.notifications.received import ReceivedHostEvent
 from nova_vmhealth.notifications import throttle
 
 LOG = logging.getLogger(__name__)
 
-__all__ = ('BrokerUnreachable', 'EventFilter', 'Listener', 'ReceivedEvent')
+__all__ = ('BrokerUnreachable', 'EventFilter', 'HostEventFilter', 'Listener',
+           'ReceivedEvent', 'ReceivedHostEvent')
 
 TOPICS = ('versioned_notifications',)
 EXCHANGE = 'nova'
@@ -70,17 +76,27 @@ class BrokerUnreachable(exception.VMHealthError):
     msg_fmt = 'The message broker cannot be used: %(reason)s'
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Route:
+    """What becomes of the notifications of one event type."""
+
+    parse: Callable[..., Any]
+    matches: Callable[[Any], bool]
+    callback: Callable[[Any], None]
+
+
 class _Endpoint:
     """What oslo.messaging calls.
 
     It binds a queue for each priority that is a method here: a publisher that
     follows severity uses all three.
+
+    :param event_types: those to be called for
     """
 
-    filter_rule = oslo_messaging.NotificationFilter(
-        event_type=f'^{re.escape(EVENT_TYPE)}$')
-
-    def __init__(self, take):
+    def __init__(self, take, event_types):
+        self.filter_rule = oslo_messaging.NotificationFilter(
+            event_type='^(%s)$' % '|'.join(map(re.escape, event_types)))
         self.info = self.warn = self.error = take
 
 
@@ -134,7 +150,8 @@ class Listener:
     :param conf: an oslo.config ConfigOpts; where nobody has chosen a
         ``[oslo_messaging_rabbit]rabbit_qos_prefetch_count``, its default
         becomes PREFETCH
-    :param callback: called with a ReceivedEvent, on a thread of the listener
+    :param callback: called with the ReceivedEvent of an instance, on a thread
+        of the listener
     :param transport_url: of the broker; None: conf's
     :param topics: those of ``[notifications]versioned_notifications_topics``
         of the computes
@@ -142,20 +159,28 @@ class Listener:
     :param pool: a name for the consumer; all listeners of one name share the
         events among them; None: one for each machine
     :param filter: an EventFilter; None hands over all
+    :param host_callback: called as callback is, with the ReceivedHostEvent of
+        a host; None: those are left alone
+    :param host_filter: a HostEventFilter; None hands over all
     :param attempts: how often the callback is tried for one event
     :param backoff_s: seconds before the second attempt; doubles with each
     """
 
     def __init__(self, conf, callback, *, transport_url=None, topics=TOPICS,
                  exchange=EXCHANGE, pool=None, filter=None,
+                 host_callback=None, host_filter=None,
                  attempts=ATTEMPTS, backoff_s=BACKOFF_S):
         self.pool = pool or default_pool()
         self.handled = 0
         self.duplicates = 0
         self.unreadable = 0
         self.given_up = 0
-        self._callback = callback
-        self._filter = filter or EventFilter()
+        self._routes = {EVENT_TYPE: _Route(
+            received.parse, (filter or EventFilter()).matches, callback)}
+        if host_callback is not None:
+            self._routes[HOST_EVENT_TYPE] = _Route(
+                received.parse_host,
+                (host_filter or HostEventFilter()).matches, host_callback)
         self._attempts = attempts
         self._backoff_s = backoff_s
         self._recent = _Recent(REMEMBERED_IDS)
@@ -169,7 +194,8 @@ class Listener:
             self._transport,
             [oslo_messaging.Target(topic=topic, exchange=exchange)
              for topic in topics],
-            [_Endpoint(self.take)], allow_requeue=True, pool=self.pool)
+            [_Endpoint(self.take, self._routes)], allow_requeue=True,
+            pool=self.pool)
 
     def start(self, timeout_s=10.0):
         """Connect and begin to listen; returns at once after that.
@@ -227,17 +253,18 @@ class Listener:
         if self._closed.is_set():
             self._stopping.wait(RETURN_PAUSE_S)
             return oslo_messaging.NotificationResult.REQUEUE
-        event = self._parse(publisher_id, payload, metadata)
-        if event is None or not self._filter.matches(event):
+        route = self._routes[event_type]
+        event = self._parse(route, publisher_id, payload, metadata)
+        if event is None or not route.matches(event):
             return oslo_messaging.NotificationResult.HANDLED
         if event.event_id in self._recent:
             self.duplicates += 1
             return oslo_messaging.NotificationResult.HANDLED
-        return self._hand_over(event)
+        return self._hand_over(route, event)
 
-    def _parse(self, publisher_id, payload, metadata):
+    def _parse(self, route, publisher_id, payload, metadata):
         try:
-            return received.parse(
+            return route.parse(
                 payload, publisher_id, time.time(), metadata.get('timestamp'))
         except exception.InvalidPayload as error:
             self.unreadable += 1
@@ -248,10 +275,10 @@ class Listener:
                            'count': self.unreadable, 'error': error})
             return None
 
-    def _hand_over(self, event):
+    def _hand_over(self, route, event):
         for attempt in range(1, self._attempts + 1):
             try:
-                self._callback(event)
+                route.callback(event)
             # A consumer's callback may fail in any way; the events after this
             # one are not to suffer from it.
             except Exception:

@@ -67,7 +67,8 @@ class ConditionPayload(NotificationObject):
     """One active condition of the instance."""
 
     # Version 1.0: Initial version
-    VERSION = '1.0'
+    # Version 1.1: The cause 'flapping'
+    VERSION = '1.1'
 
     fields = {
         'cause': _closed_set(vocabulary.Cause),
@@ -116,7 +117,8 @@ class InstanceHealthPayload(NotificationObject):
     """A change of one instance's health: the event ``instance.health``."""
 
     # Version 1.0: Initial version
-    VERSION = '1.0'
+    # Version 1.1: The cause 'flapping'; ConditionPayload 1.1
+    VERSION = '1.1'
 
     fields = {
         # the event
@@ -153,4 +155,27 @@ class InstanceHealthPayload(NotificationObject):
         'power_state': fields.StringField(nullable=True),
         'task_state': fields.StringField(nullable=True),
         'metadata': fields.DictOfNullableStringsField(),
+    }
+
+
+@base.VersionedObjectRegistry.register_if(False)
+class HostHealthPayload(NotificationObject):
+    """A change of a host's own health: the event ``host.health``."""
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        'event_id': fields.UUIDField(),
+        'sequence': fields.IntegerField(),
+        'transition': _closed_set(vocabulary.Transition),
+        'cause': _closed_set(vocabulary.HostCause),
+        'severity': _closed_set(vocabulary.Severity),
+        'occurred_at': TimeField(),
+        'detected_at': TimeField(),
+        'details': fields.DictOfStringsField(),
+        'host': fields.StringField(),
+        # the instances that it is about: uuid -> project
+        'instances': fields.DictOfNullableStringsField(),
+        'instance_count': fields.IntegerField(),
     }

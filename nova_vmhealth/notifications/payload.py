@@ -10,11 +10,12 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""From an event of the ledger to what goes over the bus."""
+"""From an event of the core to what goes over the bus."""
 
 from nova_vmhealth.notifications import objects
 
 EVENT_TYPE = 'instance.health'
+HOST_EVENT_TYPE = 'host.health'
 
 
 def _condition(condition):
@@ -94,3 +95,28 @@ def payload_of(event, identity, heartbeat):
         heartbeat=_heartbeat(heartbeat) if heartbeat else None,
         **_event_fields(event),
         **_instance_fields(identity)).obj_to_primitive()
+
+
+def host_payload_of(event, host, projects):
+    """Give the payload of ``host.health`` as JSON types.
+
+    :param event: a HostEvent
+    :param host: name of the compute service that it is about
+    :param projects: instance uuid -> its project; an instance that is not in
+        it goes without
+    :returns: as :func:`payload_of`
+    :raises ValueError: as :func:`payload_of`
+    """
+    return objects.HostHealthPayload(
+        event_id=event.event_id,
+        sequence=event.sequence,
+        transition=event.transition.value,
+        cause=event.cause.value,
+        severity=event.severity.value,
+        occurred_at=event.occurred_at,
+        detected_at=event.detected_at,
+        details=dict(event.details),
+        host=host,
+        instances={uuid: projects.get(uuid)
+                   for uuid in event.instance_uuids},
+        instance_count=event.instance_count).obj_to_primitive()

@@ -17,13 +17,15 @@ sender thread and nobody else, and the queue before it is bounded.
 """
 
 import collections
+import dataclasses
 import threading
+from typing import Any, Callable, Union
 
 from oslo_log import log as logging
 
 from nova_vmhealth.core import vocabulary
-from nova_vmhealth.notifications.payload import EVENT_TYPE
-from nova_vmhealth.notifications.payload import payload_of
+from nova_vmhealth.notifications import identity as identity_lib
+from nova_vmhealth.notifications import payload
 from nova_vmhealth.notifications import throttle
 
 LOG = logging.getLogger(__name__)
@@ -40,6 +42,25 @@ _METHOD_OF = {
     vocabulary.Severity.WARNING: 'warn',
     vocabulary.Severity.CRITICAL: 'error',
 }
+
+# Stands for the host's events: a host is of no project and no user.
+_NOBODY = identity_lib.InstanceIdentity(uuid='')
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An event in the queue, with what becomes of it on the sender's thread.
+
+    :ivar about: what it is about, for the log
+    :ivar identity: whose context it is sent in
+    :ivar build: makes the payload
+    """
+
+    event: Union[vocabulary.HealthEvent, vocabulary.HostEvent]
+    event_type: str
+    about: str
+    identity: identity_lib.InstanceIdentity
+    build: Callable[[], dict[str, Any]]
 
 
 class Publisher:
@@ -139,11 +160,32 @@ class Publisher:
         :returns: False when the queue is full or the publisher stopped, and
             the event is dropped
         """
+        return self._submit(_Waiting(
+            event, payload.EVENT_TYPE, f'instance {event.instance_uuid}',
+            identity,
+            lambda: payload.payload_of(event, identity, heartbeat)))
+
+    def submit_host(self, event, host, projects):
+        """Queue an event of the host itself, as :meth:`submit` does.
+
+        Its context has no project: it is about those of many.
+
+        :param event: a HostEvent
+        :param host: name of the compute service that it is about
+        :param projects: instance uuid -> its project, for the instances that
+            the event names
+        :returns: as :meth:`submit`
+        """
+        return self._submit(_Waiting(
+            event, payload.HOST_EVENT_TYPE, f'host {host}', _NOBODY,
+            lambda: payload.host_payload_of(event, host, projects)))
+
+    def _submit(self, waiting):
         with self._changed:
             accepted = (not self._stopping
                         and len(self._waiting) < self._max_queue)
             if accepted:
-                self._waiting.append((event, identity, heartbeat))
+                self._waiting.append(waiting)
                 self._changed.notify()
             else:
                 self._dropped += 1
@@ -170,29 +212,29 @@ class Publisher:
         :returns: whether there was one
         """
         try:
-            event, identity, heartbeat = self._waiting.popleft()
+            waiting = self._waiting.popleft()
         except IndexError:
             return False
         try:
-            self._send(event, identity, heartbeat)
+            self._send(waiting)
         # One event that cannot be sent, be it the notifier, the context or a
         # value in the payload, must not end the thread that sends the others.
         except Exception:
             self._failed += 1
             if self._may_log_failure.ready():
                 LOG.exception(
-                    'Health event %(id)s of instance %(uuid)s was not sent, '
+                    'Health event %(id)s of %(about)s was not sent, '
                     '%(failed)d so far',
-                    {'id': event.event_id, 'uuid': event.instance_uuid,
+                    {'id': waiting.event.event_id, 'about': waiting.about,
                      'failed': self._failed})
         else:
             self._sent += 1
         return True
 
-    def _send(self, event, identity, heartbeat):
+    def _send(self, waiting):
         priority = 'info'
         if self._follow_severity:
-            priority = _METHOD_OF[event.severity]
+            priority = _METHOD_OF[waiting.event.severity]
         getattr(self._notifier, priority)(
-            self._new_context(identity), EVENT_TYPE,
-            payload_of(event, identity, heartbeat))
+            self._new_context(waiting.identity), waiting.event_type,
+            waiting.build())

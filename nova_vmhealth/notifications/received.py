@@ -14,6 +14,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 from typing import Optional
 
 from nova_vmhealth.core import vocabulary
@@ -21,6 +22,7 @@ from nova_vmhealth import exception
 from nova_vmhealth.notifications import times
 
 _NAME = 'InstanceHealthPayload'
+_HOST_NAME = 'HostHealthPayload'
 _NAMESPACE = 'nova_vmhealth'
 _MAJOR = '1'
 
@@ -97,6 +99,55 @@ class EventFilter:
                                 (self.cause, event.cause),
                                 (self.project, event.tenant_id),
                                 (self.host, event.host)))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReceivedHostEvent:
+    """One ``host.health`` notification.
+
+    The fields are the payload's; times are seconds since the epoch.
+
+    :ivar instances: uuid -> project, of the instances that it is about, or
+        the first of them
+    :ivar publisher_id: as in :class:`ReceivedEvent`
+    :ivar received_at: as in :class:`ReceivedEvent`
+    :ivar timestamp: as in :class:`ReceivedEvent`
+    """
+
+    event_id: str
+    sequence: int
+    transition: vocabulary.Transition
+    cause: vocabulary.HostCause
+    severity: vocabulary.Severity
+    occurred_at: float
+    detected_at: float
+    details: Mapping[str, str]
+    host: str
+    instances: Mapping[str, Optional[str]]
+    instance_count: int
+    publisher_id: str
+    received_at: float
+    timestamp: Optional[str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostEventFilter:
+    """Which events of hosts a consumer wants; an empty set wants all.
+
+    :ivar cause: the event's cause
+    :ivar project: ids of projects; one of the instances must be of one
+    :ivar host: names of compute services
+    """
+
+    cause: frozenset[vocabulary.HostCause] = frozenset()
+    project: frozenset[str] = frozenset()
+    host: frozenset[str] = frozenset()
+
+    def matches(self, event):
+        return ((not self.cause or event.cause in self.cause)
+                and (not self.host or event.host in self.host)
+                and (not self.project or not self.project.isdisjoint(
+                    event.instances.values())))
 
 
 def _typed(kind):
@@ -188,19 +239,49 @@ _EVENT = {
     'metadata': _mapping(_optional_text),
 }
 
+_HOST_EVENT = {
+    'event_id': _text,
+    'sequence': _number,
+    'transition': vocabulary.Transition,
+    'cause': vocabulary.HostCause,
+    'severity': vocabulary.Severity,
+    'occurred_at': times.seconds_of,
+    'detected_at': times.seconds_of,
+    'details': _mapping(_text),
+    'host': _text,
+    'instances': _mapping(_optional_text),
+    'instance_count': _number,
+}
 
-def _check_version(primitive):
+
+def _check_version(primitive, expected):
     name = primitive['nova_object.name']
     namespace = primitive['nova_object.namespace']
     version = primitive['nova_object.version']
-    if (namespace, name) != (_NAMESPACE, _NAME):
-        raise ValueError(f'a {namespace}.{name}, not {_NAMESPACE}.{_NAME}')
+    if (namespace, name) != (_NAMESPACE, expected):
+        raise ValueError(
+            f'a {namespace}.{name}, not {_NAMESPACE}.{expected}')
     if _text(version).partition('.')[0] != _MAJOR:
         raise ValueError(f'version {version}, this release reads {_MAJOR}.x')
 
 
+def _refusing(parse):
+    """Say of whatever cannot be read that it is InvalidPayload."""
+    @functools.wraps(parse)
+    def refusing(*args, **kwargs):
+        try:
+            return parse(*args, **kwargs)
+        except KeyError as error:
+            raise exception.InvalidPayload(
+                reason=f'{error.args[0]} is missing') from error
+        except (TypeError, ValueError) as error:
+            raise exception.InvalidPayload(reason=error) from error
+    return refusing
+
+
+@_refusing
 def parse(payload, publisher_id, received_at, timestamp=None):
-    """Read a notification.
+    """Read an ``instance.health`` notification.
 
     :param payload: what came over the bus; a later minor version is read as
         far as this release knows its fields
@@ -212,16 +293,27 @@ def parse(payload, publisher_id, received_at, timestamp=None):
         missing or has a wrong type, or a word (a cause of a later release,
         say) is not one that this release knows
     """
-    try:
-        _check_version(_typed(dict)(payload))
-        data = _data(payload)
-        flavor = _read(_data(data['flavor']), _FLAVOR)
-        return ReceivedEvent(
-            flavor_name=flavor['name'], extra_specs=flavor['extra_specs'],
-            publisher_id=publisher_id, received_at=received_at,
-            timestamp=timestamp, **_read(data, _EVENT))
-    except KeyError as error:
-        raise exception.InvalidPayload(
-            reason=f'{error.args[0]} is missing') from error
-    except (TypeError, ValueError) as error:
-        raise exception.InvalidPayload(reason=error) from error
+    _check_version(_typed(dict)(payload), _NAME)
+    data = _data(payload)
+    flavor = _read(_data(data['flavor']), _FLAVOR)
+    return ReceivedEvent(
+        flavor_name=flavor['name'], extra_specs=flavor['extra_specs'],
+        publisher_id=publisher_id, received_at=received_at,
+        timestamp=timestamp, **_read(data, _EVENT))
+
+
+@_refusing
+def parse_host(payload, publisher_id, received_at, timestamp=None):
+    """Read a ``host.health`` notification.
+
+    :param payload: as in :func:`parse`
+    :param publisher_id: the message's
+    :param received_at: seconds since the epoch
+    :param timestamp: the message's, or None
+    :returns: a ReceivedHostEvent
+    :raises InvalidPayload: as :func:`parse`, for a HostHealthPayload 1.x
+    """
+    _check_version(_typed(dict)(payload), _HOST_NAME)
+    return ReceivedHostEvent(
+        publisher_id=publisher_id, received_at=received_at,
+        timestamp=timestamp, **_read(_data(payload), _HOST_EVENT))

@@ -32,6 +32,9 @@ from tests.unit.notifications import examples
 PATIENCE_S = 30
 
 
+HOST_SAMPLE = examples.HOST_SAMPLES['host-health-many_guests_lost-raised']
+
+
 def event(sample='instance-health-io_error-updated', **changes):
     got = received.parse(
         payload.payload_of(*examples.SAMPLES[sample]), examples.PUBLISHER_ID,
@@ -76,8 +79,9 @@ def test_json_line_has_all_fields(name):
     line = listen.json_line(got)
     assert '\n' not in line
     fields = json.loads(line)
-    assert set(fields) == {
+    assert set(fields) == {'event_type'} | {
         each.name for each in dataclasses.fields(received.ReceivedEvent)}
+    assert fields['event_type'] == 'instance.health'
     assert fields['received_at'] == '2026-03-02T08:16:40.000002Z'
     sent = payload.payload_of(*examples.SAMPLES[name])['nova_object.data']
     for field in set(sent) - {'conditions', 'flavor', 'heartbeat'}:
@@ -87,6 +91,39 @@ def test_json_line_has_all_fields(name):
     assert fields['heartbeat'] == (
         sent['heartbeat'] and sent['heartbeat']['nova_object.data'])
     assert fields['extra_specs'] == examples.IDENTITY.extra_specs
+
+
+def host_event(**changes):
+    got = received.parse_host(
+        payload.host_payload_of(*HOST_SAMPLE), examples.PUBLISHER_ID,
+        examples.BEGIN + 6.000002, '2026-03-02 08:15:36.000001')
+    return dataclasses.replace(got, **changes)
+
+
+def test_a_hosts_line():
+    line = (
+        '2026-03-02T08:15:36.000002Z raised many_guests_lost critical - - - '
+        'compute-1 instances=5 '
+        'host_event=e7c1d2b3-4a5f-4e60-8b71-9c0d1e2f3a01 lost_in_all=5 '
+        'watched=12 window_s=10')
+    assert listen.plain_line(host_event()) == line
+    row = listen.table_row(host_event())
+    assert row.split() == line.split()
+    assert row.index('compute-1') == listen.table_row(event()).index(
+        'compute-1')
+
+
+def test_a_hosts_json_line():
+    line = listen.json_line(host_event())
+    assert '\n' not in line
+    fields = json.loads(line)
+    assert set(fields) == {'event_type'} | {
+        each.name for each in dataclasses.fields(received.ReceivedHostEvent)}
+    assert fields['event_type'] == 'host.health'
+    assert fields['received_at'] == '2026-03-02T08:15:36.000002Z'
+    sent = payload.host_payload_of(*HOST_SAMPLE)['nova_object.data']
+    for field in sent:
+        assert fields[field] == sent[field]
 
 
 def test_json_line_before_the_first_beat():
@@ -143,7 +180,10 @@ def test_printer_prints_what_the_encoding_lacks(encoding, name, shown):
 
 
 def broadcast(stop, topic, url='fake://'):
-    """Send events until told to stop: the listener may begin at any time."""
+    """Send events until told to stop: the listener may begin at any time.
+
+    Those of hosts lie between those of instances.
+    """
     notifier = oslo_messaging.Notifier(
         oslo_messaging.get_notification_transport(
             configuration.load([]), url=url),
@@ -157,6 +197,11 @@ def broadcast(stop, topic, url='fake://'):
             event_id=f'0b5e8a4c-3a4e-4f0e-9f53-{sequence:012d}')
         notifier.info({}, 'instance.health', payload.payload_of(
             health_event, examples.IDENTITY, None))
+        notifier.info({}, 'host.health', payload.host_payload_of(
+            dataclasses.replace(
+                examples.HOST_LOST, sequence=sequence,
+                event_id=f'e7c1d2b3-4a5f-4e60-8b71-{sequence:012d}'),
+            *HOST_SAMPLE[1:]))
 
 
 @pytest.fixture
@@ -176,8 +221,9 @@ def bus():
 
 
 @pytest.mark.parametrize('topic, options', [
-    ('versioned_notifications', []),
-    ('health', ['--topic', 'health']),
+    ('versioned_notifications', ['--cause', 'heartbeat_lost']),
+    ('health', ['--topic', 'health', '--health', 'unhealthy']),
+    ('versioned_notifications', ['--cause', 'many_guests_lost']),
     ('versioned_notifications', [
         '--health', 'unhealthy', '--cause', 'io_error',
         '--cause', 'heartbeat_lost', '--host', 'compute-1',
@@ -191,6 +237,20 @@ def test_listen(topic, options, bus, capsys):
     lines = capsys.readouterr().out.splitlines()
     numbers = [json.loads(line)['sequence'] for line in lines]
     assert numbers == list(range(numbers[0], numbers[0] + 3))
+
+
+@pytest.mark.parametrize('options', [
+    [], ['--project', examples.IDENTITY.tenant_id, '--host', 'compute-1'],
+    ['--cause', 'many_guests_lost', '--cause', 'heartbeat_lost'],
+])
+def test_listens_to_instances_and_hosts(options, bus, capsys):
+    bus('versioned_notifications')
+    assert main.main([
+        'listen', '--transport-url', 'fake://', '--json', '--count', '4',
+        '--timeout', str(PATIENCE_S), *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    types = [json.loads(line)['event_type'] for line in lines]
+    assert sorted(types) == ['host.health'] * 2 + ['instance.health'] * 2
 
 
 @pytest.mark.parametrize('options, status', [([], 0), (['--count', '1'], 1)])

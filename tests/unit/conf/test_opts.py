@@ -18,6 +18,7 @@ import pytest
 
 from nova_vmhealth import conf
 from nova_vmhealth.core import policy
+from nova_vmhealth.core.vocabulary import Action
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth import exception
 
@@ -46,6 +47,22 @@ def configure(tmp_path, **options):
     ({'update_interval_s': 0}, 'update_interval_s'),
     ({'event_queue_size': 1}, 'event_queue_size'),
     ({'notification_priority': 'loud'}, 'notification_priority'),
+    ({'flap_flips': -1}, 'flap_flips'),
+    ({'flap_window_s': 0}, 'flap_window_s'),
+    ({'flap_quiet_s': 'long'}, 'flap_quiet_s'),
+    ({'mass_loss_guests': -1}, 'mass_loss_guests'),
+    ({'mass_loss_percent': 0}, 'mass_loss_percent'),
+    ({'mass_loss_percent': 101}, 'mass_loss_percent'),
+    ({'mass_loss_window_s': 0}, 'mass_loss_window_s'),
+    ({'allowed_actions': 'reset,reboot'}, 'allowed_actions'),
+    ({'allowed_actions': 'none'}, 'allowed_actions'),
+    ({'max_actions': 0}, 'max_actions'),
+    ({'action_window_s': 0}, 'action_window_s'),
+    ({'action_delay_s': -1}, 'action_delay_s'),
+    ({'notice_timeout_ms': 600001}, 'notice_timeout_ms'),
+    ({'open_channel': 'perhaps'}, 'open_channel'),
+    ({'metrics_port': 65536}, 'metrics_port'),
+    ({'metrics_address': 'not an address'}, 'metrics_address'),
 ])
 def test_refused_by_name(tmp_path, options, name):
     with pytest.raises(exception.InvalidConfiguration) as caught:
@@ -59,14 +76,17 @@ def test_defaults_are_valid_and_allow_the_documented_minimum(tmp_path):
     limits = conf.limits(parsed)
     assert limits.interval_ms == policy.Bounds(100, 3600 * 1000)
     assert limits.default_events == frozenset(Cause)
+    assert limits.allowed_actions == frozenset()
 
 
 def test_limits_follow_the_options(tmp_path):
     limits = conf.limits(configure(
-        tmp_path, min_interval_ms=500, max_misses=7, default_events='none'))
+        tmp_path, min_interval_ms=500, max_misses=7, default_events='none',
+        allowed_actions='reset, pause'))
     assert limits.interval_ms.minimum == 500
     assert limits.misses.maximum == 7
     assert limits.default_events == frozenset()
+    assert limits.allowed_actions == {Action.RESET, Action.PAUSE}
 
 
 @pytest.mark.parametrize('form, drivers, options', [

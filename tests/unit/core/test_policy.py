@@ -13,9 +13,12 @@
 
 """What an instance asked for, read from its flavor and image."""
 
+import dataclasses
+
 import pytest
 
 from nova_vmhealth.core import policy
+from nova_vmhealth.core.vocabulary import Action
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth import exception
 
@@ -25,6 +28,7 @@ LIMITS = policy.Limits(
     misses=policy.Bounds(2, 100),
     boot_deadline_s=policy.Bounds(10, 3600),
     default_events=frozenset({Cause.IO_ERROR, Cause.HEARTBEAT_LOST}),
+    allowed_actions=frozenset({Action.INJECT_NMI, Action.RESET}),
 )
 DEFAULT = policy.Policy(
     heartbeat=False, interval_ms=1000, timeout_ms=1000, misses=3,
@@ -68,6 +72,10 @@ def test_other_namespaces_are_not_ours():
     ('events', 'io_error, Watchdog_Expired',
      {Cause.IO_ERROR, Cause.WATCHDOG_EXPIRED}),
     ('events', 'io_error,io_error', {Cause.IO_ERROR}),
+    ('events', 'flapping', {Cause.FLAPPING}),
+    ('action', 'none', Action.NONE),
+    ('action', 'reset', Action.RESET),
+    ('action', ' Inject_NMI ', Action.INJECT_NMI),
 ])
 def test_value(name, text, value):
     for asked in (_parse({'vmhealth:' + name: text}),
@@ -101,6 +109,11 @@ def test_value(name, text, value):
     ('events', 'io_error,disk_melted', "'disk_melted' is not a cause"),
     ('events', 'all,io_error', "'all' cannot stand beside other words"),
     ('events', 'io_error,none', "'none' cannot stand beside other words"),
+    ('action', 'reboot',
+     'not one of none, inject_nmi, reset, poweroff, pause'),
+    ('action', '', 'not one of none, inject_nmi, reset, poweroff, pause'),
+    ('action', 'reset,pause',
+     'not one of none, inject_nmi, reset, poweroff, pause'),
 ])
 def test_bad_value_names_the_key(name, text, reason):
     for key, flavor, image in (
@@ -163,6 +176,32 @@ def test_clamp(name, asked, given):
         result, clamps = _parse(*sources)
         assert getattr(result, name) == given
         assert clamps == (policy.Clamp(key, asked, given),)
+
+
+@pytest.mark.parametrize('action', ['poweroff', 'pause'])
+def test_an_action_that_is_not_allowed_is_none(action):
+    for key, source in (('vmhealth:action', 0), ('hw_vmhealth_action', 1)):
+        sources = [{}, {}]
+        sources[source][key] = action
+        result, clamps = _parse(*sources)
+        assert result.action is Action.NONE
+        assert clamps == (policy.Clamp(key, Action(action), Action.NONE),)
+
+
+def test_nothing_is_done_unless_it_is_allowed():
+    limits = dataclasses.replace(LIMITS, allowed_actions=frozenset())
+    for action in Action:
+        result, clamps = _parse({'vmhealth:action': action.value},
+                                limits=limits)
+        assert result.action is Action.NONE
+        assert bool(clamps) is (action is not Action.NONE)
+
+
+def test_flavor_vetoes_an_action():
+    given, clamps = _parse({'vmhealth:action': 'none'},
+                           {'hw_vmhealth_action': 'reset'})
+    assert given.action is Action.NONE
+    assert clamps == ()
 
 
 def test_defaults_are_clamped_and_nobody_is_told():

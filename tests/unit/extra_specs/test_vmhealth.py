@@ -55,6 +55,12 @@ def test_every_setting_has_a_validator():
     ('vmhealth:events', 'all'),
     ('vmhealth:events', 'none'),
     ('vmhealth:events', 'io_error, watchdog_expired'),
+    ('vmhealth:events', 'heartbeat_lost,flapping'),
+    ('vmhealth:action', 'none'),
+    ('vmhealth:action', 'inject_nmi'),
+    ('vmhealth:action', 'Reset'),
+    ('vmhealth:action', 'poweroff'),
+    ('vmhealth:action', 'pause'),
 ])
 def test_accepted(loaded, name, value):
     validators.validate(name, value)
@@ -72,6 +78,10 @@ def test_accepted(loaded, name, value):
     ('vmhealth:panic_device', ''),
     ('vmhealth:events', 'disk_melted'),
     ('vmhealth:events', ''),
+    ('vmhealth:action', ''),
+    ('vmhealth:action', 'reboot'),
+    ('vmhealth:action', 'reset,pause'),
+    ('vmhealth:action', 'true'),
     ('vmhealth:intervall_ms', '1000'),
     ('vmhealth:', '1000'),
 ])
@@ -80,6 +90,20 @@ def test_refused_and_named(loaded, name, value):
         validators.validate(name, value)
     assert caught.value.code == 400
     assert "'%s'" % name in caught.value.format_message()
+
+
+def test_the_actions_are_described():
+    validator, = (each for each in vmhealth.register()
+                  if each.name == 'vmhealth:action')
+    assert validator.value == {'type': str, 'enum': [
+        'none', 'inject_nmi', 'reset', 'poweroff', 'pause']}
+
+
+def test_the_actions_are_named_in_the_answer(loaded):
+    with pytest.raises(exception.ValidationError) as caught:
+        validators.validate('vmhealth:action', 'reboot')
+    assert ('not one of none, inject_nmi, reset, poweroff, pause'
+            in caught.value.format_message())
 
 
 def test_the_reason_is_said(loaded):

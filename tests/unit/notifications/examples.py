@@ -74,6 +74,42 @@ LOST = v.HealthEvent(
         'timeout_ms': '1000',
     })
 
+KNOWN_BETTER = dataclasses.replace(
+    LOST,
+    event_id='0b5e8a4c-3a4e-4f0e-9f53-6b1d8b1a7f06',
+    sequence=2,
+    transition=v.Transition.UPDATED,
+    previous_health=v.Health.UNHEALTHY,
+    occurred_at=BEGIN + 9.003127,
+    detected_at=BEGIN + 9.003311,
+    details={
+        **LOST.details,
+        'action': 'reset',
+        'action_state': 'done',
+        'assessment': 'guest_stalled',
+        'block_requests': '0',
+        'domain_state': 'running',
+        'observed_ms': '2104',
+        'port': 'connected',
+        'vcpu_delay_ms': '0',
+        'vcpu_time_ms': '0',
+    })
+
+FLAPPING = dataclasses.replace(
+    LOST,
+    event_id='0b5e8a4c-3a4e-4f0e-9f53-6b1d8b1a7f07',
+    sequence=11,
+    cause=v.Cause.FLAPPING,
+    subject='heartbeat',
+    severity=v.Severity.WARNING,
+    health=v.Health.DEGRADED,
+    conditions=(v.Condition(
+        v.Cause.FLAPPING, 'heartbeat', v.Severity.WARNING, BEGIN + 43.000298,
+        1),),
+    occurred_at=BEGIN + 43.000298,
+    detected_at=BEGIN + 46.001035,
+    details={'cause': 'heartbeat_lost', 'flips': '6', 'window_s': '60'})
+
 CLEARED = dataclasses.replace(
     LOST,
     event_id='0b5e8a4c-3a4e-4f0e-9f53-6b1d8b1a7f02',
@@ -127,6 +163,11 @@ UPDATED = dataclasses.replace(
 SAMPLES = {
     'instance-health-heartbeat_lost-raised': (
         LOST, IDENTITY, dataclasses.replace(HEARTBEAT, misses=3)),
+    'instance-health-heartbeat_lost-updated': (
+        KNOWN_BETTER, IDENTITY, dataclasses.replace(HEARTBEAT, misses=8)),
+    'instance-health-flapping-raised': (
+        FLAPPING, IDENTITY, dataclasses.replace(
+            HEARTBEAT, misses=3, last_seen_at=BEGIN + 42.001209)),
     'instance-health-heartbeat_lost-cleared': (
         CLEARED, IDENTITY, dataclasses.replace(
             HEARTBEAT, last_seen_at=BEGIN + 12.001482)),
@@ -139,4 +180,50 @@ SAMPLES = {
     'instance-health-io_error-updated': (
         UPDATED, IDENTITY, dataclasses.replace(
             HEARTBEAT, last_seen_at=BEGIN + 61.001133)),
+}
+
+_NEIGHBOURS = {
+    '178b0921-8f85-4257-88b6-2e743b5a975c': IDENTITY.tenant_id,
+    '28a1c4d6-0f4b-4a79-9c6e-6c1f0e9d2b11': IDENTITY.tenant_id,
+    '3f9b2e57-5d3c-4b0a-8a4f-90d7c1e5a222': (
+        'c8e1f5a2b3d44e6f8091a2b3c4d5e6f7'),
+    '4d0e6f81-77aa-4c3e-b1d2-1f2e3d4c5b33': (
+        'c8e1f5a2b3d44e6f8091a2b3c4d5e6f7'),
+    '5e1f7092-88bb-4d4f-82e3-203f4e5d6c44': (
+        'd9f2a6b3c4e55f70a1b2c3d4e5f60718'),
+}
+
+HOST_LOST = v.HostEvent(
+    event_id='e7c1d2b3-4a5f-4e60-8b71-9c0d1e2f3a01',
+    sequence=1,
+    transition=v.Transition.RAISED,
+    cause=v.HostCause.MANY_GUESTS_LOST,
+    severity=v.Severity.CRITICAL,
+    occurred_at=BEGIN + 4.000973,
+    detected_at=BEGIN + 5.201104,
+    instance_uuids=tuple(_NEIGHBOURS),
+    instance_count=5,
+    details={
+        'host_event': 'e7c1d2b3-4a5f-4e60-8b71-9c0d1e2f3a01',
+        'lost_in_all': '5',
+        'watched': '12',
+        'window_s': '10',
+    })
+
+HOST_CLEARED = dataclasses.replace(
+    HOST_LOST,
+    event_id='e7c1d2b3-4a5f-4e60-8b71-9c0d1e2f3a03',
+    sequence=3,
+    transition=v.Transition.CLEARED,
+    occurred_at=BEGIN + 31.700418,
+    detected_at=BEGIN + 41.700822,
+    instance_uuids=('5e1f7092-88bb-4d4f-82e3-203f4e5d6c44',),
+    instance_count=1,
+    details={**HOST_LOST.details, 'lost_in_all': '7'})
+
+HOST_SAMPLES = {
+    'host-health-many_guests_lost-raised': (
+        HOST_LOST, IDENTITY.host, _NEIGHBOURS),
+    'host-health-many_guests_lost-cleared': (
+        HOST_CLEARED, IDENTITY.host, _NEIGHBOURS),
 }

@@ -109,6 +109,52 @@ def test_says_once_what_it_cannot_read(caplog):
     assert examples.PUBLISHER_ID in caplog.text
 
 
+HOST_SAMPLE = examples.HOST_SAMPLES['host-health-many_guests_lost-raised']
+
+
+def take_host(subject, message=None):
+    return subject.take(
+        {}, examples.PUBLISHER_ID, 'host.health',
+        message or payload.host_payload_of(*HOST_SAMPLE),
+        {'message_id': 'id', 'timestamp': '2026-03-02 08:15:35.202000'})
+
+
+def test_hands_over_a_hosts_event_apart():
+    instances, hosts = [], []
+    subject = new_listener(instances.append, host_callback=hosts.append)
+    assert take_host(subject) is HANDLED
+    assert take(subject, primitive(event())) is HANDLED
+    assert take_host(subject) is HANDLED
+    assert [each.cause for each in instances] == [v.Cause.HEARTBEAT_LOST]
+    assert [each.cause for each in hosts] == [v.HostCause.MANY_GUESTS_LOST]
+    assert hosts[0].timestamp == '2026-03-02 08:15:35.202000'
+    assert (subject.handled, subject.duplicates) == (2, 1)
+
+
+def test_each_has_a_filter_of_its_own():
+    instances, hosts = [], []
+    subject = new_listener(
+        instances.append, host_callback=hosts.append,
+        filter=listener.EventFilter(host=frozenset(['elsewhere'])),
+        host_filter=listener.HostEventFilter(host=frozenset(['compute-1'])))
+    take(subject, primitive(event()))
+    take_host(subject)
+    assert (len(instances), len(hosts)) == (0, 1)
+
+
+def test_a_hosts_event_is_tried_again_too():
+    calls = []
+
+    def callback(received):
+        calls.append(received.host)
+        raise RuntimeError('not now')
+
+    subject = new_listener(print, host_callback=callback, attempts=2)
+    assert take_host(subject) is HANDLED
+    assert calls == ['compute-1'] * 2
+    assert subject.given_up == 1
+
+
 class Failing:
     """A callback that fails some times, then works."""
 
@@ -290,6 +336,27 @@ def test_other_events_on_the_topic_are_none_of_ours():
         subject.stop()
     assert [each.sequence for each in got] == [2]
     assert subject.unreadable == 0
+
+
+def test_events_of_hosts_reach_only_who_asks_for_them():
+    hosts = []
+    subject, notifier, got, done = bus(lambda received: None, 1)
+    asking, _, _, asked = bus(
+        lambda received: None, 1, host_callback=hosts.append, pool='other')
+    subject.start()
+    asking.start()
+    try:
+        notifier.info({}, 'host.health', payload.host_payload_of(
+            *HOST_SAMPLE))
+        notifier.info({}, 'instance.health', primitive(event(2)))
+        assert done.wait(PATIENCE_S)
+        assert asked.wait(PATIENCE_S)
+    finally:
+        subject.stop()
+        asking.stop()
+    assert [each.sequence for each in got] == [2]
+    assert subject.unreadable == 0
+    assert [each.host for each in hosts] == ['compute-1']
 
 
 def test_events_wait_for_the_callback_in_order():

@@ -26,10 +26,11 @@ from nova_vmhealth.core import vocabulary
 from nova_vmhealth.notifications import objects
 
 FINGERPRINTS = {
-    'ConditionPayload': '1.0-44fe2c17ae5a0e312aba5fcd7754a4c9',
+    'ConditionPayload': '1.1-d20f74e3a9be7a2f995cb3445c348ea0',
     'FlavorPayload': '1.0-b8433e442896c8411ce9041aba2afb0b',
     'HeartbeatPayload': '1.0-6571019c2291d82592ad601bb35cbe22',
-    'InstanceHealthPayload': '1.0-c0d0378dabe5a84cb94990f3db7cf237',
+    'HostHealthPayload': '1.0-a74f2a449e43ffc8d0227abf909c58d1',
+    'InstanceHealthPayload': '1.1-95390f46bab26fc933a9895a1445f720',
 }
 
 
@@ -77,3 +78,16 @@ def test_words_come_from_closed_sets(name, words):
         assert getattr(payload, name) == word.value
     with pytest.raises(ValueError, match='feeling poorly'):
         objects.InstanceHealthPayload(**{name: 'feeling poorly'})
+
+
+@pytest.mark.parametrize('name, words', [
+    ('cause', vocabulary.HostCause),
+    ('severity', vocabulary.Severity),
+    ('transition', vocabulary.Transition),
+])
+def test_words_of_hosts_come_from_closed_sets(name, words):
+    for word in words:
+        payload = objects.HostHealthPayload(**{name: word.value})
+        assert getattr(payload, name) == word.value
+    with pytest.raises(ValueError, match='haunted'):
+        objects.HostHealthPayload(**{name: 'haunted'})

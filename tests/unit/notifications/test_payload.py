@@ -40,8 +40,25 @@ def test_emits_what_the_sample_says(name):
 
 
 def test_each_sample_has_its_test():
-    files = {path.stem for path in SAMPLE_DIR.glob('instance-health-*.json')}
-    assert files == set(examples.SAMPLES)
+    files = {path.stem for path in SAMPLE_DIR.iterdir()}
+    assert files == set(examples.SAMPLES) | set(examples.HOST_SAMPLES)
+
+
+@pytest.mark.parametrize('name', examples.HOST_SAMPLES)
+def test_emits_what_the_sample_of_a_host_says(name):
+    expected = sample(name)
+    emitted = payload.host_payload_of(*examples.HOST_SAMPLES[name])
+    assert emitted == expected['payload']
+    assert jsonutils.loads(jsonutils.dumps(emitted)) == emitted
+    assert expected['event_type'] == payload.HOST_EVENT_TYPE
+    assert expected['publisher_id'] == examples.PUBLISHER_ID
+    assert expected['priority'] == 'INFO'
+
+
+def test_an_instance_whose_project_is_not_known():
+    emitted = payload.host_payload_of(examples.HOST_CLEARED, 'c1', {})
+    assert emitted['nova_object.data']['instances'] == {
+        examples.HOST_CLEARED.instance_uuids[0]: None}
 
 
 @pytest.mark.parametrize('name', examples.SAMPLES)

@@ -92,6 +92,42 @@ def test_sends_the_payload_in_the_context_of_the_project():
     assert not subject.send_one()
 
 
+def test_sends_a_hosts_event_in_a_context_of_no_project():
+    notifier = Notifier()
+    subject = publisher.Publisher(notifier, context, priority='severity')
+    sample = examples.HOST_SAMPLES['host-health-many_guests_lost-raised']
+    assert subject.submit_host(*sample) is True
+    assert subject.depth == 1
+    send_all(subject)
+    assert notifier.calls == [(
+        'error', {'project_id': None}, 'host.health',
+        payload.host_payload_of(*sample))]
+    assert subject.sent == 1
+
+
+def test_hosts_and_instances_keep_their_order():
+    notifier = Notifier()
+    subject = publisher.Publisher(notifier, context, max_queue=3)
+    submit(subject, event(1))
+    subject.submit_host(examples.HOST_LOST, 'compute-1', {})
+    submit(subject, event(2))
+    assert not subject.submit_host(examples.HOST_CLEARED, 'compute-1', {})
+    assert subject.dropped == 1
+    send_all(subject)
+    assert [each[2] for each in notifier.calls] == [
+        'instance.health', 'host.health', 'instance.health']
+
+
+def test_a_hosts_event_that_cannot_be_sent_is_named(caplog):
+    subject = publisher.Publisher(Notifier(), context)
+    subject.submit_host(
+        dataclasses.replace(examples.HOST_LOST, detected_at=float('nan')),
+        'compute-1', {})
+    send_all(subject)
+    assert subject.failed == 1
+    assert 'of host compute-1 was not sent' in caplog.text
+
+
 @pytest.mark.parametrize('priority, severity, transition, method', [
     ('info', v.Severity.CRITICAL, v.Transition.RAISED, 'info'),
     ('info', v.Severity.WARNING, v.Transition.RAISED, 'info'),

@@ -54,6 +54,39 @@ def test_reads_back_what_was_sent(name):
     assert got.timestamp == 'then'
 
 
+def parse_host(primitive):
+    return received.parse_host(
+        primitive, examples.PUBLISHER_ID, 1772439335.5, 'then')
+
+
+def host_primitive():
+    return payload.host_payload_of(
+        *examples.HOST_SAMPLES['host-health-many_guests_lost-raised'])
+
+
+@pytest.mark.parametrize('name', examples.HOST_SAMPLES)
+def test_reads_back_what_was_sent_of_a_host(name):
+    event, host, projects = examples.HOST_SAMPLES[name]
+    got = parse_host(payload.host_payload_of(event, host, projects))
+    for field in dataclasses.fields(event):
+        if field.name != 'instance_uuids':
+            assert getattr(got, field.name) == getattr(event, field.name)
+    assert got.host == host
+    assert got.instances == {
+        uuid: projects[uuid] for uuid in event.instance_uuids}
+    assert tuple(got.instances) == event.instance_uuids
+    assert got.publisher_id == examples.PUBLISHER_ID
+    assert got.received_at == 1772439335.5
+    assert got.timestamp == 'then'
+
+
+def test_neither_takes_the_others():
+    with pytest.raises(exception.InvalidPayload, match='InstanceHealth'):
+        parse_host(primitive())
+    with pytest.raises(exception.InvalidPayload, match='HostHealth'):
+        parse(host_primitive())
+
+
 def test_a_later_minor_version_may_say_more():
     later = primitive()
     later['nova_object.version'] = '1.7'
@@ -113,10 +146,27 @@ def test_unreadable(change, reason):
         parse(broken)
 
 
+@pytest.mark.parametrize('change, reason', [
+    (without(DATA, 'instances'), 'instances is missing'),
+    (with_value('2.0', 'nova_object.version'), 'version 2.0'),
+    (with_value('haunted', DATA, 'cause'), 'haunted'),
+    (with_value(None, DATA, 'host'), 'for str'),
+    (with_value(['uuid'], DATA, 'instances'), 'for dict'),
+    (with_value({'uuid': 7}, DATA, 'instances'), 'for str'),
+    (with_value('5', DATA, 'instance_count'), 'for int'),
+])
+def test_unreadable_host(change, reason):
+    broken = copy.deepcopy(host_primitive())
+    change(broken)
+    with pytest.raises(exception.InvalidPayload, match=reason):
+        parse_host(broken)
+
+
 @pytest.mark.parametrize('message', [None, 'text', 7, [], {}])
 def test_no_payload_at_all(message):
-    with pytest.raises(exception.InvalidPayload):
-        parse(message)
+    for read in (parse, parse_host):
+        with pytest.raises(exception.InvalidPayload):
+            read(message)
 
 
 HEALTHS = frozenset([v.Health.UNHEALTHY])
@@ -141,3 +191,22 @@ PROJECTS = frozenset([examples.IDENTITY.tenant_id])
 def test_filter(wanted, matches):
     event = parse(primitive())
     assert received.EventFilter(**wanted).matches(event) is matches
+
+
+LOST_TOGETHER = frozenset([v.HostCause.MANY_GUESTS_LOST])
+
+
+@pytest.mark.parametrize('wanted, matches', [
+    ({}, True),
+    ({'cause': LOST_TOGETHER}, True),
+    ({'cause': frozenset([v.Cause.IO_ERROR])}, False),
+    ({'host': frozenset(['compute-1'])}, True),
+    ({'host': frozenset(['compute-2'])}, False),
+    # one of its instances is enough
+    ({'project': PROJECTS | {'other'}}, True),
+    ({'project': frozenset(['other'])}, False),
+    ({'cause': LOST_TOGETHER, 'host': frozenset(['compute-2'])}, False),
+])
+def test_filter_of_hosts(wanted, matches):
+    event = parse_host(host_primitive())
+    assert received.HostEventFilter(**wanted).matches(event) is matches

@@ -1,0 +1,82 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""How the ledger reads an observation by itself, before it meets a page."""
+
+import dataclasses
+from typing import Mapping
+
+from nova_vmhealth.core.entry import Entry
+from nova_vmhealth.core import protocol
+from nova_vmhealth.core import transitions
+from nova_vmhealth.core.transitions import When
+from nova_vmhealth.core.vocabulary import Cause
+from nova_vmhealth.core.vocabulary import Kind
+from nova_vmhealth.core.vocabulary import Observation
+
+
+def is_ignored(obs: Observation) -> bool:
+    """Say whether it is nothing that the ledger takes from observers."""
+    if obs.kind in (Kind.AGENT_CONNECTED, Kind.AGENT_DISCONNECTED):
+        # some other channel's, as that of QEMU's guest agent
+        return obs.details.get('channel') != protocol.CHANNEL_NAME
+    # Only the ledger itself can know what flaps.
+    return (obs.cause is Cause.FLAPPING
+            and obs.kind in (Kind.FAULT, Kind.RECOVERED, Kind.DETAILS))
+
+
+def normalized(obs: Observation) -> Observation:
+    """Say in one way what observers say in several."""
+    if obs.kind is Kind.RECOVERED and obs.cause in transitions.SILENCE:
+        # Whichever of the heartbeat's causes is over, the guest beats.
+        return dataclasses.replace(
+            obs, kind=Kind.HEARTBEAT_ESTABLISHED, cause=None, subject='')
+    return obs
+
+
+def reason_of(obs: Observation) -> str:
+    return obs.details.get('reason', 'unknown')
+
+
+def is_about(obs: Observation, entry: Entry) -> bool:
+    """Say whether what it ends may be this entry, by its subject."""
+    if obs.kind is not Kind.RECOVERED:
+        return True
+    return (obs.subject == entry.subject
+            or not obs.subject
+            and obs.cause not in transitions.EMPTY_SUBJECT_IS_ONE)
+
+
+def clearing_rules(
+    obs: Observation, planned: str, running: bool,
+) -> Mapping[Cause, When]:
+    """Return which causes it ends, and when.
+
+    :param planned: the operation that Nova is at, or has just ended; empty
+        for none
+    :param running: whether the domain runs after this observation
+    """
+    if obs.kind is Kind.RECOVERED:
+        return {obs.cause: When.ALWAYS}
+    if obs.kind is Kind.STOPPED:
+        stopped_by_nova = (
+            planned and not planned.startswith(transitions.ACTION)
+            and reason_of(obs) != 'migrated')
+    else:
+        stopped_by_nova = (
+            obs.kind is Kind.PLANNED_ENDED and not running
+            and obs.details.get('operation')
+            in transitions.STOPPING_OPERATIONS)
+    if stopped_by_nova:
+        return transitions.STOPPED_BY_NOVA
+    return transitions.CLEARS.get(obs.kind, {})
