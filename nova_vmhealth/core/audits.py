@@ -55,6 +55,10 @@ class _Subject:
         self.free_at = float('-inf')
 
 
+# Shared by the boards of all guests that say nothing; never changed.
+_NOTHING: dict[str, _Subject] = {}
+
+
 class AuditBoard:
     """The latest word of every audit, and which of them was told.
 
@@ -62,8 +66,11 @@ class AuditBoard:
     an earlier run of the host may still be open.
     """
 
+    __slots__ = ('_subjects', '_next_at', 'ignored')
+
     def __init__(self) -> None:
-        self._subjects: dict[str, _Subject] = {}
+        # Of most guests nothing is ever said.
+        self._subjects: dict[str, _Subject] = _NOTHING
         self._next_at = math.inf
         self.ignored = 0
 
@@ -120,6 +127,8 @@ class AuditBoard:
                                     >= MAX_AUDITS):
                 self.ignored += 1
                 return
+            if self._subjects is _NOTHING:
+                self._subjects = {}
             subject = self._subjects[name] = _Subject()
         subject.health = health
         subject.message = message

@@ -43,6 +43,40 @@ class Lost:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Missed:
+    """A beating guest left a challenge unanswered and is not lost yet.
+
+    Told of the first miss, and of the last one before a loss.
+
+    :ivar misses: how many in a row
+    :ivar silent_s: seconds since the last valid answer
+    """
+
+    misses: int
+    silent_s: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unheard:
+    """There is a channel, and nothing came through it; told once for each.
+
+    :ivar open_s: seconds since there is
+    """
+
+    open_s: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NoticeAcked:
+    """The guest is ready for what a notice announced.
+
+    :ivar number: of the notice
+    """
+
+    number: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class NotEstablished:
     """The boot deadline passed without a valid answer."""
 
@@ -63,5 +97,5 @@ class Complaint:
     reason: str
 
 
-Outcome = Union[Established, Lost, NotEstablished, AgentExited, HealthChanged,
-                Complaint]
+Outcome = Union[Established, Lost, Missed, Unheard, NotEstablished,
+                AgentExited, HealthChanged, NoticeAcked, Complaint]

@@ -19,55 +19,79 @@ answered within the timeout is a miss, and the policy's number of misses in a
 row is a loss, so a loss is told at most ``misses * interval + timeout`` after
 the guest's last answer. The challenges keep to a grid of the interval from
 ``phase`` on, whatever happens.
+
+There are thousands of sessions on a host, and nearly all that they do is to
+send a challenge and to see it answered in the words of the last answer. A
+session that has nothing else to do is calm, and those two take short ways:
+:meth:`Session.next_challenge` queues nothing, and :meth:`Session.receive`
+compares bytes and parses nothing. Whatever else happens ends the calm first.
 """
 
-import collections
-import dataclasses
+import functools
 import math
-from typing import Callable, Optional, Union
+from typing import Callable, Optional, Sequence, Union
 
 from nova_vmhealth.core import audits
-from nova_vmhealth.core import flow
+from nova_vmhealth.core.challenges import Challenge
+from nova_vmhealth.core.challenges import Challenges
+from nova_vmhealth.core.inbound import Inbound
+from nova_vmhealth.core.notices import Notices
+from nova_vmhealth.core.outbound import Outbound
 from nova_vmhealth.core.outcomes import AgentExited
-from nova_vmhealth.core.outcomes import Complaint
-from nova_vmhealth.core.outcomes import Established
-from nova_vmhealth.core.outcomes import Lost
 from nova_vmhealth.core.outcomes import NotEstablished
+from nova_vmhealth.core.outcomes import NoticeAcked
 from nova_vmhealth.core.outcomes import Outcome
+from nova_vmhealth.core.outcomes import Unheard
 from nova_vmhealth.core.policy import Policy
 from nova_vmhealth.core import protocol
+from nova_vmhealth.core.pulse import Pulse
 from nova_vmhealth.core.session_table import Event
 from nova_vmhealth.core.session_table import Guest
 from nova_vmhealth.core.session_table import Link
 from nova_vmhealth.core.session_table import step
-from nova_vmhealth import exception
 
 _HELD = (Link.HELD, Link.HELD_OPEN)
-_NEVER_SEEN = (Guest.WAITING, Guest.OVERDUE)
 
 # A challenge that goes out this late, seconds, still counts as sent in time:
 # it is the width of the caller's slots.
 _SLACK_S = 0.010
 # Deadlines are sums of floats; this much before one is the same moment.
 _EPSILON_S = 1e-6
-# Unanswered challenges that are kept, whatever the policy: an operator's
-# limits may allow a timeout of an hour at ten challenges a second.
-MAX_UNANSWERED = 1024
-# The guest gets at most one nack, and one init_ack, in this many seconds.
-_REPLY_EVERY_S = 1.0
-# A guest whose channel is full for this long, seconds, does not read. Shorter
-# than that it may still be booting.
-UNREAD_S = 60.0
+# A channel on which nothing was heard for this long, seconds, may be held by
+# somebody else.
+UNHEARD_S = 10.0
+# What an answer says besides its nonce is remembered up to this many bytes, to
+# know it again: the health of a few audits, and little for each guest.
+_MAX_TAIL = 512
+
+# Looked up once, for the short ways.
+_challenge_line = protocol.challenge
+_ANSWER = protocol.ANSWER_HEAD
+_BODY = protocol.CHALLENGE_BODY
+
+# What :meth:`Session.receive` returns for a beat that changed nothing: no
+# deadline has come nearer and there is nothing to send.
+QUIET: tuple[Outcome, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Challenge:
-    """A challenge that waits for its answer; times in monotonic seconds."""
+# Numbers that thousands of sessions have in common, one object for each: what
+# is in the processor's cache already is had sooner. They are thrown away, and
+# made anew, when there are too many.
+_NUMBERS: dict[int, int] = {}
+_MOST_NUMBERS = 4096
 
-    sequence: int
-    nonce: str
-    sent_at: float
-    deadline: float
+
+def _one(number: int) -> int:
+    """Return the same object for equal numbers, as long as it is in use."""
+    if len(_NUMBERS) > _MOST_NUMBERS:
+        _NUMBERS.clear()
+    return _NUMBERS.setdefault(number, number)
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared(tail: bytes) -> bytes:
+    """Return one object for equal tails: most guests have the same."""
+    return tail
 
 
 class Session:
@@ -84,42 +108,50 @@ class Session:
         (an earlier process of the host saw it): silence is a loss at once
     :param recover_beats: valid answers in a row that end a loss
     :param phase: a moment on the grid of challenges
+    :ivar wake_ms: after :meth:`next_challenge`, what :meth:`next_deadline`
+        would say, in milliseconds
     """
+
+    # First what every beat looks at: it is close together in memory then, and
+    # for thousands of guests that is half of a beat's cost.
+    __slots__ = (
+        'policy', '_calm', '_asked', '_due_ms', '_sequence', 'wake_ms',
+        '_early_ms', '_tail', 'last_answer_at', '_new_nonce',
+        'link', 'notices', '_phase_ms', '_boot_deadline',
+        '_challenges', '_pulse', '_connected_at', '_heard', '_board',
+        '_inbound', '_outbound')
 
     def __init__(self, policy: Policy, new_nonce: Callable[[], str],
                  now: float, *, established: bool = False,
                  recover_beats: int = 2, phase: float = 0.0) -> None:
-        self._interval = policy.interval_ms / 1000
-        self._timeout = policy.timeout_ms / 1000
         self.policy = policy
         self._new_nonce = new_nonce
-        self._recover_beats = recover_beats
-        self._phase = phase
+        self._pulse = Pulse(established, policy.misses, recover_beats)
+        # The grid is counted in whole milliseconds: sums of floats wander.
+        self._phase_ms = round(phase * 1000)
         self.link = Link.CONNECTING
-        self.guest = Guest.BEATING if established else Guest.WAITING
         self._boot_deadline = self._boot_deadline_from(now)
-        self._challenge_at = math.inf
+        self._due_ms: Optional[int] = None
+        self.wake_ms = 0
+        # How long before the next challenge one is judged.
+        self._early_ms = max(0, policy.interval_ms - policy.timeout_ms)
         self._sequence = 0
-        # Both in the order of their sequence: what an answer may answer, and
-        # the part of it whose deadline is still to come.
-        self._unanswered: dict[int, Challenge] = {}
-        self._undecided: collections.deque[Challenge] = collections.deque()
-        self._most_unanswered = min(
-            MAX_UNANSWERED,
-            policy.misses + math.ceil(self._timeout / self._interval) + 2)
-        self._good_beats = 0
-        self._beat_needs_sequence = 0
-        self._first_missed_at = now
-        self._alive_at = now
+        self._challenges = Challenges(
+            policy.misses
+            + math.ceil(policy.timeout_ms / policy.interval_ms) + 2)
+        self._connected_at = now
+        self._heard = True
         self._board = audits.AuditBoard()
-        self._framer = protocol.Framer()
-        self._allowance = flow.Allowance()
-        self._queue = flow.SendQueue()
-        self._full_since: Optional[float] = None
-        self._ack_wanted = False
-        self._ack_from = self._nack_from = -math.inf
-        self._complained = False
-        self.misses = 0
+        self._inbound = Inbound(phase)
+        self._outbound = Outbound()
+        self.notices = Notices()
+        # While it is calm the latest challenge is here and nowhere else, None
+        # when it was answered.
+        self._calm = False
+        self._asked: Optional[bytes] = None
+        # What followed the nonce in the last answer, if it was of the usual
+        # spelling: the guest's health, in words that are known already.
+        self._tail: Optional[bytes] = None
         self.last_answer_at: Optional[float] = None
 
     # -- the channel ---------------------------------------------------------
@@ -130,7 +162,8 @@ class Session:
         :raises nova_vmhealth.exception.IllegalTransition: it already was
         """
         self.link = step(self.link, Event.CONNECTED)
-        self._alive_at = now
+        self._connected_at = now
+        self._heard = False
         self._plan_challenge(now)
 
     def disconnected(self, now: float) -> None:
@@ -139,21 +172,22 @@ class Session:
         :raises nova_vmhealth.exception.IllegalTransition: there was none
         """
         self.link = step(self.link, Event.DISCONNECTED)
-        self._framer = protocol.Framer()
-        self._queue.clear()
-        self._unanswered.clear()
-        self._undecided.clear()
-        self._full_since = None
+        self._stir()
+        self._inbound.restart()
+        self._outbound.clear()
+        self._challenges.clear()
+        self.notices.channel_ended()
         self._plan_challenge(now)
 
     def hold(self, now: float) -> None:
-        """Send and judge nothing until :meth:`release`.
+        """Send and judge nothing until :meth:`release`; notices still go.
 
         :raises nova_vmhealth.exception.IllegalTransition: it holds already
         """
         self.link = step(self.link, Event.HOLD)
-        self._undecided.clear()
-        self._queue.put_challenge(b'')
+        self._stir()
+        self._challenges.spare()
+        self._outbound.drop_challenge()
         self._plan_challenge(now)
 
     def release(self, now: float) -> None:
@@ -162,7 +196,7 @@ class Session:
         :raises nova_vmhealth.exception.IllegalTransition: it does not hold
         """
         self.link = step(self.link, Event.RELEASE)
-        self.misses = 0
+        self._pulse.misses = 0
         self._boot_deadline = self._boot_deadline_from(now)
         self._plan_challenge(now)
 
@@ -172,26 +206,64 @@ class Session:
         Answers to them still count. A challenge that is overdue goes out with
         the next :meth:`handle_timer`.
         """
-        self._undecided.clear()
+        self._stir()
+        self._challenges.spare()
+
+    def port_closed(self) -> None:
+        """The guest closed its end: its agent is gone, which is no hang.
+
+        Its silence is not judged until it answers again. That it is gone is
+        told by whoever saw it.
+        """
+        self._stir()
+        self._pulse.left()
+
+    def notice(self, operation: str, timeout_ms: int,
+               now: float) -> Optional[int]:
+        """Tell the guest what Nova does to it, if it wants to know.
+
+        :param operation: a fixed name of ours
+        :param timeout_ms: how long somebody waits for the answer,
+            milliseconds; 0 that nobody does, and that a guest that is not
+            there yet is told when it is
+        :returns: the number that a :class:`NoticeAcked` will bear; None when
+            the guest is not told now
+        """
+        if self.link in (Link.OPEN, Link.HELD_OPEN) and self.notices.declared:
+            self._stir()
+            number, line = self.notices.make(operation, timeout_ms)
+            self._outbound.put_notice(line)
+            return number
+        if timeout_ms == 0:
+            self.notices.keep(operation, now)
+        return None
 
     # -- bytes ---------------------------------------------------------------
 
-    def receive(self, data: bytes, now: float) -> list[Outcome]:
+    def receive(self, data: bytes, now: float) -> Sequence[Outcome]:
         """Take in what the guest wrote.
 
         :param data: bytes, split anyhow
-        :returns: what follows from them
+        :returns: what follows from them; :data:`QUIET` itself for a beat that
+            changed nothing
         """
+        asked = self._asked
+        if (asked is not None
+                and data == _ANSWER + asked[_BODY] + self._tail):
+            # One answer to a challenge takes this way: no flood can.
+            self._asked = None
+            self.last_answer_at = now
+            return QUIET
+        return self._receive(data, now)
+
+    def _receive(self, data: bytes, now: float) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        lines, dropped = self._framer.feed(data, self._allowance.lines(now))
-        self._allowance.use(len(lines), len(data))
-        for line in lines:
-            self._take_line(line, now, outcomes)
-        if dropped:
-            self._allowance.use(flow.LINES_PER_S, 0)
-        if self._allowance.resumes_at(now) is not None:
-            self._complain('it sends more than %d lines or %d bytes a second'
-                           % (flow.LINES_PER_S, flow.BYTES_PER_S), outcomes)
+        self._stir()
+        self._heard = True
+        for message, line in self._inbound.read(data, now, self._outbound,
+                                                outcomes):
+            self._take(message, line, now, outcomes)
+        self._calm = self._may_be_calm()
         return outcomes
 
     def reading_resumes_at(self, now: float) -> Optional[float]:
@@ -199,81 +271,69 @@ class Session:
 
         :returns: monotonic seconds, None for at once
         """
-        return self._allowance.resumes_at(now)
+        return self._inbound.resumes_at(now)
 
     def data_to_send(self) -> bytes:
-        """Return what to write next, at most three lines."""
-        return self._queue.peek()
+        """Return what to write next, at most four lines."""
+        return self._outbound.peek()
 
     def sent(self, size: int) -> None:
         """The channel took this many bytes of :meth:`data_to_send`."""
-        self._queue.sent(size)
+        self._outbound.sent(size)
 
-    def _take_line(self, line: bytes, now: float,
-                   outcomes: list[Outcome]) -> None:
-        try:
-            message = protocol.parse_line(line)
-        except exception.ProtocolError as error:
-            self._complain('it sends what is no message: %s' % error.reason,
-                           outcomes)
-            if now >= self._nack_from:
-                self._nack_from = now + _REPLY_EVERY_S
-                self._queue.put_other(protocol.nack(error.reason))
-            return
+    def unsent(self, line: bytes, written: int) -> None:
+        """The channel took only a part of :meth:`next_challenge`'s line.
+
+        The rest is in :meth:`data_to_send` from now on.
+
+        :param written: bytes, 0 where the channel was full
+        """
+        self._stir()
+        self._outbound.put_rest(line, written)
+
+    def _take(self, message: protocol.Message, line: bytes, now: float,
+              outcomes: list[Outcome]) -> None:
         if isinstance(message, protocol.ChallengeResponse):
             if self._take_answer(message, now, outcomes):
                 self._take_health(message, now, outcomes)
+                self._tail = self._tail_of(line, message)
         elif isinstance(message, protocol.Report):
             self._take_health(message, now, outcomes)
+            self._tail = None
         elif isinstance(message, protocol.Init):
-            self._ack_wanted = True
-            self._acknowledge(now)
+            self._take_init(message, now)
+        elif isinstance(message, protocol.NoticeAck):
+            number = self.notices.acknowledge(message.sequence)
+            if number is not None:
+                outcomes.append(NoticeAcked(number))
         else:
-            self._take_exit(message, outcomes)
+            if self._pulse.left():
+                outcomes.append(AgentExited(message.reason))
 
     def _take_answer(self, answer: protocol.ChallengeResponse, now: float,
                      outcomes: list[Outcome]) -> bool:
         """Count a valid answer; return whether it was one."""
-        challenge = self._unanswered.get(answer.sequence)
-        if challenge is None or challenge.nonce != answer.nonce:
+        challenge = self._challenges.find(answer.sequence, answer.nonce)
+        if challenge is None:
             # A replay, or an old challenge that lay in the channel while the
             # port was closed: worth nothing, not even a complaint.
             return False
-        self._discharge(challenge.sequence)
-        self.last_answer_at = self._alive_at = now
-        self.misses = 0
-        previous = self.guest
-        self.guest = step(previous, self._beat(challenge, now))
-        if self.guest is Guest.BEATING and previous is not Guest.BEATING:
-            outcomes.append(Established(previous))
+        self._challenges.discharge(challenge.sequence)
+        self.last_answer_at = now
+        established = self._pulse.answered(challenge, now, self._sequence)
+        if established is not None:
+            outcomes.append(established)
         return True
 
-    def _discharge(self, sequence: int) -> None:
-        """Drop an answered challenge and all before it: it lived after."""
-        while self._unanswered:
-            oldest = next(iter(self._unanswered))
-            if oldest > sequence:
-                break
-            del self._unanswered[oldest]
-        while self._undecided and self._undecided[0].sequence <= sequence:
-            self._undecided.popleft()
-
-    def _beat(self, challenge: Challenge, now: float) -> Event:
-        """Tell which event a valid answer is.
-
-        To end a loss an answer must be in time, and each must answer a
-        challenge that was sent after the one before had come: what a thawed
-        guest answers in one breath is one beat.
-        """
-        if self.guest is not Guest.LOST:
-            return Event.BEAT
-        if (now <= challenge.deadline
-                and challenge.sequence > self._beat_needs_sequence):
-            self._good_beats += 1
-            self._beat_needs_sequence = self._sequence
-        if self._good_beats < self._recover_beats:
-            return Event.BEAT
-        return Event.RECOVERY
+    @staticmethod
+    def _tail_of(line: bytes,
+                 answer: protocol.ChallengeResponse) -> Optional[bytes]:
+        """Return what follows an answer's nonce, if it is to be known."""
+        asked = protocol.challenge(answer.sequence, answer.nonce)
+        head = _ANSWER + asked[_BODY]
+        if len(line) - len(head) > _MAX_TAIL or not line.startswith(head):
+            return None
+        return _shared(line[len(head):] + b'\n')
 
     def _take_health(
             self, message: Union[protocol.ChallengeResponse, protocol.Report],
@@ -281,29 +341,44 @@ class Session:
         outcomes.extend(
             self._board.take(message.health, message.audits, now))
         if self._board.ignored:
-            self._complain('it has more than %d audits' % audits.MAX_AUDITS,
-                           outcomes)
+            self._inbound.complain(
+                'it has more than %d audits' % audits.MAX_AUDITS, outcomes)
 
-    def _take_exit(self, message: protocol.Exit,
-                   outcomes: list[Outcome]) -> None:
-        previous = self.guest
-        self.guest = step(previous, Event.EXIT)
-        if self.guest is Guest.EXITED and previous is not Guest.EXITED:
-            self.misses = 0
-            outcomes.append(AgentExited(message.reason))
+    def _take_init(self, message: protocol.Init, now: float) -> None:
+        self._outbound.want_ack()
+        self._acknowledge(now)
+        kept = self.notices.declare(message.notices, now)
+        if kept is not None:
+            self.notice(kept, 0, now)
 
     def _acknowledge(self, now: float) -> None:
         """Answer an Init; when it is too soon, with a later challenge."""
-        if self._ack_wanted and now >= self._ack_from:
-            self._ack_wanted = False
-            self._ack_from = now + _REPLY_EVERY_S
-            self._queue.put_other(protocol.init_ack(
-                self.policy.interval_ms, self.policy.timeout_ms))
+        self._outbound.acknowledge(self.policy.interval_ms,
+                                   self.policy.timeout_ms, now)
 
-    def _complain(self, reason: str, outcomes: list[Outcome]) -> None:
-        if not self._complained:
-            self._complained = True
-            outcomes.append(Complaint(reason))
+    def _deadline_of(self, sent_at: float) -> float:
+        return sent_at + self.policy.timeout_ms / 1000
+
+    # -- calm ----------------------------------------------------------------
+
+    def _may_be_calm(self) -> bool:
+        """Say whether nothing is under way but challenges and answers."""
+        return (self.guest is Guest.BEATING and self.link is Link.OPEN
+                and self._pulse.misses == 0 and not len(self._challenges)
+                and self._tail is not None and self._inbound.idle
+                and self._outbound.at_rest
+                and self._board.next_deadline() == math.inf)
+
+    def _stir(self) -> None:
+        """End the calm: the latest challenge joins the others."""
+        if self._calm:
+            self._calm = False
+            if self._asked is not None:
+                sent_at = (self._due_ms - self.policy.interval_ms) / 1000
+                self._challenges.add(Challenge(
+                    self._sequence, protocol.nonce_of(self._asked), sent_at,
+                    self._deadline_of(sent_at)))
+                self._asked = None
 
     # -- time ----------------------------------------------------------------
 
@@ -312,11 +387,31 @@ class Session:
 
         :returns: monotonic seconds, infinity for never
         """
-        deadline = min(self._challenge_at, self._boot_deadline_at(),
-                       self._board.next_deadline())
-        if self._undecided:
-            deadline = min(deadline, self._undecided[0].deadline)
-        return deadline
+        if self._calm:
+            return (self._due_ms if self._asked is None
+                    else self.wake_ms) / 1000
+        return min(self._challenge_at(), self._challenges.next_deadline(),
+                   self._boot_deadline_at(), self._board.next_deadline())
+
+    def next_challenge(self, now: float) -> Optional[bytes]:
+        """Do what :meth:`handle_timer` would do of a session that is calm.
+
+        :returns: a line to write before anything else; None when there is
+            something else to do than to challenge, and handle_timer() does it
+        """
+        if not self._calm or self._asked is not None:
+            return None
+        due_ms = self._due_ms
+        if not -_EPSILON_S <= now - due_ms / 1000 <= _SLACK_S:
+            return None
+        number = due_ms + self.policy.interval_ms
+        self._due_ms = self.wake_ms = _NUMBERS.get(number) or _one(number)
+        if self._early_ms:
+            self.wake_ms = _one(number - self._early_ms)
+        number = self._sequence + 1
+        self._sequence = number = _NUMBERS.get(number) or _one(number)
+        self._asked = line = _challenge_line(number, self._new_nonce())
+        return line
 
     def handle_timer(self, now: float) -> list[Outcome]:
         """Judge what is overdue, then send what is due.
@@ -326,76 +421,87 @@ class Session:
         :returns: what follows
         """
         now += _EPSILON_S
-        outcomes: list[Outcome] = list(self._board.flush(now))
-        while self._undecided and self._undecided[0].deadline <= now:
-            self._miss(self._undecided.popleft(), now, outcomes)
+        outcomes: list[Outcome] = []
+        if self._calm and self.next_deadline() > now:
+            return outcomes
+        self._stir()
+        if self._board.next_deadline() <= now:
+            outcomes.extend(self._board.flush(now))
+        while (missed := self._challenges.judge(now)) is not None:
+            self._miss(missed, now, outcomes)
         if self._boot_deadline_at() <= now:
-            self.guest = step(self.guest, Event.BOOT_DEADLINE)
+            self._pulse.overdue()
             outcomes.append(NotEstablished(self.policy.boot_deadline_s))
-        if self._challenge_at <= now:
+        if self._challenge_at() <= now:
             self._acknowledge(now)
             self._challenge(now, outcomes)
             self._plan_challenge(now)
         return outcomes
 
     def _boot_deadline_from(self, now: float) -> float:
-        return now + (self.policy.boot_deadline_s or math.inf)
+        seconds = self.policy.boot_deadline_s
+        return now + seconds if seconds else math.inf
 
     def _boot_deadline_at(self) -> float:
         if self.guest is Guest.WAITING and self.link not in _HELD:
             return self._boot_deadline
         return math.inf
 
+    def _challenge_at(self) -> float:
+        return math.inf if self._due_ms is None else self._due_ms / 1000
+
     def _plan_challenge(self, now: float) -> None:
         """Set the next challenge to the grid's next point, or to never."""
         if self.link is not Link.OPEN:
-            self._challenge_at = math.inf
+            self._due_ms = None
             return
-        rounds = math.floor((now + _EPSILON_S - self._phase) / self._interval)
-        self._challenge_at = self._phase + (rounds + 1) * self._interval
+        now_ms = math.floor((now + _EPSILON_S) * 1000) - self._phase_ms
+        rounds = now_ms // self.policy.interval_ms + 1
+        self._due_ms = self._phase_ms + rounds * self.policy.interval_ms
 
     def _challenge(self, now: float, outcomes: list[Outcome]) -> None:
-        if len(self._undecided) >= MAX_UNANSWERED:
+        if self._challenges.full:
             return
         self._sequence += 1
-        in_time = now - self._challenge_at <= _SLACK_S
-        sent_at = self._challenge_at if in_time else now
-        challenge = Challenge(self._sequence, self._new_nonce(), sent_at,
-                              sent_at + self._timeout)
-        self._unanswered[self._sequence] = challenge
-        self._undecided.append(challenge)
-        if len(self._unanswered) > self._most_unanswered:
-            del self._unanswered[next(iter(self._unanswered))]
-        replaced = self._queue.put_challenge(
-            protocol.challenge(self._sequence, challenge.nonce))
-        self._watch_reading(replaced, now, outcomes)
-
-    def _watch_reading(self, replaced: bool, now: float,
-                       outcomes: list[Outcome]) -> None:
-        """Complain of a guest whose channel stays full."""
-        if not replaced:
-            self._full_since = None
-        elif self._full_since is None:
-            self._full_since = now
-        elif now - self._full_since >= UNREAD_S:
-            self._complain('it does not read: the channel is full', outcomes)
+        due_at = self._challenge_at()
+        sent_at = due_at if now - due_at <= _SLACK_S else now
+        nonce = self._new_nonce()
+        self._challenges.add(Challenge(self._sequence, nonce, sent_at,
+                                       self._deadline_of(sent_at)))
+        if self._outbound.put_challenge(
+                protocol.challenge(self._sequence, nonce), now):
+            self._inbound.complain(
+                'it does not read: the channel is full', outcomes)
 
     def _miss(self, challenge: Challenge, now: float,
               outcomes: list[Outcome]) -> None:
-        if self.guest in (Guest.BEATING, Guest.LOST):
-            self.misses += 1
-            if self.misses == 1:
-                self._first_missed_at = challenge.sent_at
-        lost = (self.guest is Guest.BEATING
-                and self.misses >= self.policy.misses)
-        self.guest = step(self.guest, Event.LOSS if lost else Event.MISS)
-        self._good_beats = 0
-        if lost:
-            self._beat_needs_sequence = self._sequence
-            outcomes.append(Lost(self.misses, self._first_missed_at,
-                                 now - self._alive_at))
+        if not self._heard and now - self._connected_at >= UNHEARD_S:
+            self._heard = True      # said once for each connection
+            outcomes.append(Unheard(now - self._connected_at))
+        told = self._pulse.missed(
+            challenge, now, self._sequence,
+            now - max(self._connected_at, self.last_answer_at or 0.0))
+        if told is not None:
+            outcomes.append(told)
+
+    # -- what is known -------------------------------------------------------
+
+    @property
+    def guest(self) -> Guest:
+        """What the host knows of the guest."""
+        return self._pulse.guest
+
+    @property
+    def misses(self) -> int:
+        """How many challenges in a row were not answered."""
+        return self._pulse.misses
+
+    def counts(self) -> dict[str, int]:
+        """Return what was counted since the beginning."""
+        return {'challenges': self._sequence,
+                'refused_lines': self._inbound.refused}
 
     @property
     def established(self) -> bool:
         """Whether the guest ever gave a valid answer."""
-        return self.guest not in _NEVER_SEEN
+        return self._pulse.established

@@ -35,31 +35,34 @@ _CAUSE_OF_HEALTH = {
 }
 
 
-def observations_of(uuid, outcome, now, wall, policy, last_seen_at):
+def observations_of(uuid, outcome, now, wall, policy, last_seen_at, way):
     """Translate one outcome.
 
     :param uuid: the instance
-    :param outcome: from nova_vmhealth.core.outcomes, but no Complaint
+    :param outcome: from nova_vmhealth.core.outcomes, but no Complaint and
+        no NoticeAcked
     :param now: monotonic seconds of the outcome
     :param wall: the same moment in seconds since the epoch
     :param policy: nova_vmhealth.core.policy.Policy
     :param last_seen_at: seconds since the epoch of the last valid answer,
         None when there was none
+    :param way: how the guest's port is reached
     :returns: a list of Observations
     """
     build = _BUILDERS[type(outcome)]
-    return build(uuid, outcome, now, wall, policy, last_seen_at)
+    return build(uuid, outcome, now, wall, policy, last_seen_at, way)
 
 
-def _established(uuid, outcome, now, wall, policy, last_seen_at):
-    observed = [Observation(Kind.HEARTBEAT_ESTABLISHED, uuid, wall)]
+def _established(uuid, outcome, now, wall, policy, last_seen_at, way):
+    observed = [Observation(Kind.HEARTBEAT_ESTABLISHED, uuid, wall,
+                            details={'way': way})]
     ended = _ENDED_BY_BEAT.get(outcome.previous)
     if ended:
         observed.append(Observation(Kind.RECOVERED, uuid, wall, ended))
     return observed
 
 
-def _lost(uuid, outcome, now, wall, policy, last_seen_at):
+def _lost(uuid, outcome, now, wall, policy, last_seen_at, way):
     details = {
         'misses': str(outcome.misses),
         'interval_ms': str(policy.interval_ms),
@@ -73,18 +76,30 @@ def _lost(uuid, outcome, now, wall, policy, last_seen_at):
                         Cause.HEARTBEAT_LOST, details=details)]
 
 
-def _not_established(uuid, outcome, now, wall, policy, last_seen_at):
+def _missed(uuid, outcome, now, wall, policy, last_seen_at, way):
+    return [Observation(
+        Kind.HEARTBEAT_MISSED, uuid, wall,
+        details={'misses': str(outcome.misses),
+                 'silent_ms': str(round(outcome.silent_s * 1000))})]
+
+
+def _unheard(uuid, outcome, now, wall, policy, last_seen_at, way):
+    return [Observation(Kind.HEARTBEAT_UNHEARD, uuid, wall,
+                        details={'open_s': str(round(outcome.open_s))})]
+
+
+def _not_established(uuid, outcome, now, wall, policy, last_seen_at, way):
     return [Observation(
         Kind.FAULT, uuid, wall, Cause.HEARTBEAT_NOT_ESTABLISHED,
         details={'boot_deadline_s': str(outcome.deadline_s)})]
 
 
-def _agent_exited(uuid, outcome, now, wall, policy, last_seen_at):
+def _agent_exited(uuid, outcome, now, wall, policy, last_seen_at, way):
     return [Observation(Kind.FAULT, uuid, wall, Cause.AGENT_EXITED,
                         details={'reason': outcome.reason})]
 
 
-def _health_changed(uuid, outcome, now, wall, policy, last_seen_at):
+def _health_changed(uuid, outcome, now, wall, policy, last_seen_at, way):
     cause = _CAUSE_OF_HEALTH.get(outcome.health)
     if cause:
         return [Observation(Kind.FAULT, uuid, wall, cause, outcome.audit,
@@ -96,6 +111,8 @@ def _health_changed(uuid, outcome, now, wall, policy, last_seen_at):
 _BUILDERS = {
     outcomes.Established: _established,
     outcomes.Lost: _lost,
+    outcomes.Missed: _missed,
+    outcomes.Unheard: _unheard,
     outcomes.NotEstablished: _not_established,
     outcomes.AgentExited: _agent_exited,
     audits.HealthChanged: _health_changed,

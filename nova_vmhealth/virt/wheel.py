@@ -16,70 +16,112 @@
 import heapq
 import math
 
-SLOT_S = 0.010
+_SLOT_MS = 10
+SLOT_S = _SLOT_MS / 1000
 # Deadlines are sums of floats: one that lies this little after a slot's
 # moment belongs to it. Without that a guest would wander to the next slot.
 _EPSILON_S = 1e-6
+# Slots that a guest may be put ahead, ten seconds: a guest that is moved to an
+# earlier slot leaves its place in the later one, and a hostile one is moved
+# often.
+_HORIZON = 1000
+
+
+class _Slot:
+    """The guests that come up in one slot."""
+
+    __slots__ = ('number', 'guests')
+
+    def __init__(self, number):
+        self.number = number
+        self.guests = []
+
+    def put(self, guest):
+        """Let a guest come up here, wherever it was to come up."""
+        guest.slot = self
+        self.guests.append(guest)
 
 
 class Wheel:
-    """Keys and when they are due, to the slot.
+    """Whoever has a deadline, by the slot that it falls into.
 
-    Setting and moving a deadline cost the same however many keys there are,
-    and a turn costs what is due in it. A heap orders the slots in use; there
-    are at most 100 of them a second, shared by all keys.
+    What is put into it has an attribute ``slot``, None at first, which is the
+    wheel's: the slot that will bring it up. A guest with one
+    challenge an interval is always in the same slots, which serve as the list
+    of challenges to send and of those to judge.
+
+    A deadline costs the same however many there are, and a turn costs what is
+    due in it. A heap orders the slots in use; there are at most 100 of them a
+    second, shared by all guests.
+
+    :param now: monotonic seconds
     """
 
-    def __init__(self):
+    def __init__(self, now):
         self._slots = {}
         self._order = []
-        self._slot_of = {}
-        self._passed = -1
+        self._passed = math.floor(now / SLOT_S)
 
-    def schedule(self, key, when):
-        """Set a key's deadline in the place of the one it had.
+    def schedule(self, guest, when):
+        """See that a guest comes up no later than its deadline's slot.
 
-        :param key: hashable
+        One that comes up earlier already stays where it is: whoever handles
+        it then schedules it anew.
+
+        :param guest: has the attribute ``slot``
         :param when: monotonic seconds; one that is past is due with the next
-            slot, infinity is never
+            slot, one that is far away comes up in between, infinity is never
         """
-        number = (None if when == math.inf else
-                  max(math.ceil((when - _EPSILON_S) / SLOT_S),
-                      self._passed + 1))
-        if self._slot_of.get(key) == number:
+        if when == math.inf:
             return
-        self.cancel(key)
-        if number is None:
+        number = math.ceil((when - _EPSILON_S) / SLOT_S)
+        if number <= self._passed:
+            number = self._passed + 1
+        elif number > self._passed + _HORIZON:
+            number = self._passed + _HORIZON
+        armed = guest.slot
+        if armed is not None and self._passed < armed.number <= number:
             return
-        if number not in self._slots:
-            self._slots[number] = set()
-            heapq.heappush(self._order, number)
-        self._slots[number].add(key)
-        self._slot_of[key] = number
+        slot = self._slot(number)
+        if guest in slot.guests:        # it was to come up here before
+            guest.slot = slot
+        else:
+            slot.put(guest)
 
-    def cancel(self, key):
-        """Forget a key; nothing happens when it has no deadline."""
-        number = self._slot_of.pop(key, None)
-        if number is not None:
-            # The slot stays, empty, until its time: it is in the heap.
-            self._slots[number].discard(key)
+    def slot_at(self, when_ms):
+        """Return the slot of a deadline, for guests that have just come up.
+
+        :param when_ms: monotonic milliseconds, a whole number to come
+        """
+        return self._slot(-(-when_ms // _SLOT_MS))
+
+    def _slot(self, number):
+        slot = self._slots.get(number)
+        if slot is None:
+            slot = self._slots[number] = _Slot(number)
+            heapq.heappush(self._order, number)
+        return slot
+
+    @staticmethod
+    def cancel(guest):
+        """Forget a guest's deadline, if it has one."""
+        # Its place in the slot stays until that comes up, and says nothing.
+        guest.slot = None
 
     def due(self, now):
-        """Take out the keys whose slot has come.
+        """Take out the guests whose slot has come.
 
         :param now: monotonic seconds
-        :returns: a list of keys, the most overdue first
+        :returns: a list of them, the most overdue first
         """
-        keys = []
+        guests = []
         # A slot is reached at its own moment, not at the float beside it.
         current = math.floor((now + _EPSILON_S) / SLOT_S)
         while self._order and self._order[0] <= current:
             slot = self._slots.pop(heapq.heappop(self._order))
-            for key in slot:
-                del self._slot_of[key]
-            keys.extend(slot)
+            guests += [guest for guest in slot.guests if guest.slot is slot]
         self._passed = max(self._passed, current)
-        return keys
+        return guests
 
     def next_at(self):
         """Return the moment of the next slot in use; infinity for none."""

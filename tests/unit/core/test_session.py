@@ -16,6 +16,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import pathlib
 import runpy
 
@@ -25,14 +26,18 @@ from hypothesis import strategies as st
 import pytest
 
 from nova_vmhealth.core.audits import HealthChanged
-from nova_vmhealth.core import flow
+from nova_vmhealth.core import inbound
 from nova_vmhealth.core.outcomes import AgentExited
 from nova_vmhealth.core.outcomes import Complaint
 from nova_vmhealth.core.outcomes import Established
 from nova_vmhealth.core.outcomes import Lost
+from nova_vmhealth.core.outcomes import Missed
 from nova_vmhealth.core.outcomes import NotEstablished
+from nova_vmhealth.core.outcomes import NoticeAcked
+from nova_vmhealth.core.outcomes import Unheard
 from nova_vmhealth.core.policy import Policy
 from nova_vmhealth.core import protocol
+from nova_vmhealth.core.session import QUIET
 from nova_vmhealth.core.session import Session
 from nova_vmhealth.core import session_table
 from nova_vmhealth.core.session_table import Event
@@ -40,7 +45,9 @@ from nova_vmhealth.core.session_table import Guest
 from nova_vmhealth.core.session_table import Link
 from nova_vmhealth.core.vocabulary import Health
 from nova_vmhealth import exception
-from nova_vmhealth.guest import agent
+from nova_vmhealth.guest.health import Result
+from nova_vmhealth.guest.health import Snapshot
+from nova_vmhealth.guest.talk import Talk
 
 POLICY = Policy(heartbeat=True, interval_ms=1000, timeout_ms=1000, misses=3,
                 boot_deadline_s=0, panic_device=False, events=frozenset())
@@ -48,10 +55,16 @@ POLICY = Policy(heartbeat=True, interval_ms=1000, timeout_ms=1000, misses=3,
 ESTABLISHED = Established(Guest.WAITING)
 
 
+def _audit_of(name):
+    return {'name': name, 'health': 'unhealthy', 'message': 'm'}
+
+
 class Bench:
     """A session, its clock, and a guest that answers when told to."""
 
-    def __init__(self, connected=True, **changes):
+    def __init__(self, connected=True, short=False, **changes):
+        self.short = short      # whether it asks for next_challenge() first
+        self.shorts = 0
         options = {name: changes.pop(name) for name in
                    ('established', 'recover_beats', 'phase')
                    if name in changes}
@@ -64,6 +77,7 @@ class Bench:
         self.delay = 0.001
         self.sent = []          # every line that the guest has read
         self.found = []         # (time, outcome)
+        self.asides = []        # likewise: what is told of misses by the way
         if connected:
             self.session.connected(self.now)
 
@@ -72,13 +86,28 @@ class Bench:
 
     def feed(self, data):
         outcomes = self.session.receive(data, self.now)
-        self.found += [(round(self.now, 3), o) for o in outcomes]
-        return outcomes
+        self.note(outcomes)
+        return list(outcomes)
+
+    def note(self, outcomes):
+        for outcome in outcomes:
+            aside = isinstance(outcome, (Missed, Unheard))
+            (self.asides if aside else self.found).append(
+                (round(self.now, 3), outcome))
 
     def answer(self, challenge, **more):
         return self.say(type='challenge_response',
                         sequence=challenge['sequence'],
                         nonce=challenge['nonce'], **more)
+
+    def tick(self):
+        line = self.session.next_challenge(self.now) if self.short else None
+        if line is not None:
+            self.shorts += 1
+            self.sent.append(json.loads(line))
+            return self.sent[-1:]
+        self.note(self.session.handle_timer(self.now))
+        return self.read()
 
     def read(self):
         data = self.session.data_to_send()
@@ -99,9 +128,7 @@ class Bench:
             self.now = max(self.now, min(moments))
             while due and due[0][0] <= self.now:
                 self.answer(due.pop(0)[1])
-            self.found += [(round(self.now, 3), outcome) for outcome
-                           in self.session.handle_timer(self.now)]
-            for challenge in self.read():
+            for challenge in self.tick():
                 if self.answering:
                     due.append((self.now + self.delay, challenge))
         self.now = end
@@ -344,6 +371,224 @@ def test_exit_without_a_heartbeat_tells_nothing(lost):
     assert bench.session.guest is (Guest.LOST if lost else Guest.WAITING)
 
 
+# -- the short way of a beat --------------------------------------------------
+
+HEALTHY = {'health': 'healthy',
+           'audits': [{'name': 'db', 'health': 'healthy', 'message': ''}]}
+
+
+def _answered(challenge, **more):
+    """Return an answer in the spelling of the agents that ship."""
+    return json.dumps(
+        dict(type='challenge_response', sequence=challenge['sequence'],
+             nonce=challenge['nonce'], **more),
+        separators=(',', ':')).encode() + b'\n'
+
+
+def _calm(**changes):
+    """Return a bench whose guest beats in the usual spelling."""
+    bench = Bench(short=True, **changes)
+    for _ in range(3):
+        bench.now = bench.session.next_deadline()
+        bench.feed(_answered(bench.tick()[0], **HEALTHY))
+    return bench
+
+
+def test_a_guest_that_says_the_same_again_takes_the_short_way():
+    bench = _calm()
+    before = bench.shorts
+    for _ in range(5):
+        bench.now = bench.session.next_deadline()
+        [challenge] = bench.tick()
+        assert bench.session.receive(_answered(challenge, **HEALTHY),
+                                     bench.now) is QUIET
+        assert bench.session.last_answer_at == bench.now
+    assert bench.shorts == before + 5
+    bench.now += 0.5
+    assert bench.session.handle_timer(bench.now) == []      # too early
+    assert bench.session.next_challenge(bench.now) is None
+
+
+@pytest.mark.parametrize('interval, timeout', [
+    (1000, 1000), (1000, 300), (1000, 2500), (100, 100)])
+def test_a_calm_guest_is_lost_no_later(interval, timeout):
+    bench = _calm(interval_ms=interval, timeout_ms=timeout)
+    last = bench.now
+    bench.answering = False
+    [(when, lost)] = bench.run(3600)
+    assert when == pytest.approx(last + (3 * interval + timeout) / 1000)
+    assert lost.first_missed_at == pytest.approx(last + interval / 1000)
+    assert lost.misses == 3
+
+
+SICK = {'health': 'unhealthy', 'audits': [_audit_of('db')]}
+NOT_QUITE = [      # what a calm guest sends in place of its usual answer
+    lambda asked: _answered(asked, **SICK),
+    lambda asked: _answered(asked, **HEALTHY)[:-1],
+    lambda asked: _answered({**asked, 'nonce': 'x'}, **HEALTHY),
+    lambda asked: _answered({**asked, 'sequence': 1}, **HEALTHY),
+    lambda asked: 2 * _answered(asked, **HEALTHY),
+    lambda asked: b'x' + _answered(asked, **HEALTHY),
+    lambda asked: b'{"type":"exit"}\n',
+    lambda asked: b'{"type":"report","health":"degraded"}\n',
+    lambda asked: b'{"type":"init","notices":true}\n',
+]
+
+
+@pytest.mark.parametrize('number', range(len(NOT_QUITE)))
+def test_both_ways_lead_to_the_same(number):
+    told = []
+    for short in (True, False):
+        bench = _calm()
+        bench.short = short
+        bench.now = bench.session.next_deadline()
+        [asked] = bench.tick()
+        bench.now += 0.2
+        bench.feed(NOT_QUITE[number](asked))
+        bench.run(20)
+        told.append((bench.found, bench.asides, bench.sent,
+                     bench.session.misses, bench.session.guest))
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize('step', ['hold', 'disconnected', 'void_round'])
+def test_what_happens_to_a_calm_guest_is_as_ever(step):
+    bench = _calm()
+    bench.now = bench.session.next_deadline()
+    bench.tick()
+    getattr(bench.session, step)(bench.now)
+    if step == 'void_round':
+        assert bench.session.next_deadline() == bench.now + 1
+    else:
+        assert bench.session.next_deadline() == math.inf
+
+
+@pytest.mark.parametrize('written', [0, 7])
+def test_a_challenge_that_was_cut_short_is_finished(written):
+    bench = _calm()
+    bench.now = bench.session.next_deadline()
+    line = bench.session.next_challenge(bench.now)
+    bench.session.unsent(line, written)
+    assert bench.session.data_to_send() == line[written:]
+    assert bench.session.next_challenge(bench.now + 1) is None
+
+
+def test_a_long_answer_is_not_remembered():
+    bench = Bench(short=True)
+    long = {'audits': [{'name': 'a%d' % n, 'health': 'healthy',
+                        'message': 'm' * 100} for n in range(10)]}
+    for _ in range(4):
+        bench.now = bench.session.next_deadline()
+        bench.feed(_answered(bench.tick()[0], **long))
+    assert bench.shorts == 0 and bench.session.misses == 0
+
+
+def test_a_challenge_that_comes_late_takes_the_long_way():
+    bench = _calm()
+    bench.now = bench.session.next_deadline() + 0.4
+    assert bench.session.next_challenge(bench.now) is None
+    bench.session.handle_timer(bench.now)
+    assert len(bench.read()) == 1
+
+
+# -- misses that are no loss -------------------------------------------------
+
+@pytest.mark.parametrize('misses, told', [(1, []), (2, [1]), (3, [1, 2]),
+                                          (5, [1, 4])])
+def test_misses_before_a_loss_are_told_by_the_way(misses, told):
+    bench = Bench(misses=misses)
+    bench.hang()
+    bench.run(20)
+    assert [o.misses for _, o in bench.asides] == told
+    assert all(o.silent_s >= 1.9 for _, o in bench.asides)
+
+
+def test_a_guest_that_answers_now_and_then_is_told_of_once_a_second():
+    bench = Bench(interval_ms=100, timeout_ms=100)
+    bench.hang()
+    for _ in range(20):
+        for answering in (True, False):
+            bench.answering = answering
+            bench.run(0.1)
+    assert len(bench.asides) in (4, 5)
+
+
+@pytest.mark.parametrize('established', [True, False])
+def test_a_channel_on_which_nothing_is_heard_is_told_once(established):
+    bench = Bench(established=established)
+    bench.answering = False
+    bench.run(60)
+    unheard = [when for when, o in bench.asides if isinstance(o, Unheard)]
+    assert unheard == [110.0]
+    bench.session.disconnected(bench.now)
+    bench.session.connected(bench.now)
+    bench.run(60)
+    assert len([o for _, o in bench.asides if isinstance(o, Unheard)]) == 2
+
+
+def test_a_guest_that_says_anything_is_heard():
+    bench = Bench()
+    bench.answering = False
+    bench.feed(b'garbage')
+    bench.run(60)
+    assert bench.asides == []
+
+
+def test_a_closed_port_is_no_loss_until_it_is_open_again():
+    bench = Bench()
+    bench.hang()
+    bench.session.port_closed()
+    assert bench.run(100) == [] and bench.session.misses == 0
+    assert bench.say(type='exit') == []     # told by whoever saw the port
+    bench.answering = True
+    assert bench.outcomes(1.0) == [Established(Guest.EXITED)]
+
+
+# -- notices -----------------------------------------------------------------
+
+def test_a_guest_that_did_not_ask_gets_no_notice():
+    bench = Bench()
+    bench.say(type='init')
+    assert bench.session.notice('stop', 500, bench.now) is None
+    bench.say(type='init', notices=True)
+    bench.session.disconnected(bench.now)
+    bench.session.connected(bench.now)
+    assert bench.session.notice('stop', 500, bench.now) is None
+    bench.read()
+    assert [m['type'] for m in bench.sent] == []
+
+
+@pytest.mark.parametrize('held', [True, False])
+def test_a_notice_and_its_answer(held):
+    bench = Bench()
+    bench.say(type='init', notices=True)
+    if held:
+        bench.session.hold(bench.now)
+    assert bench.session.notice('stop', 500, bench.now) == 1
+    bench.read()
+    assert bench.sent[0] == {
+        'type': 'notice', 'version': 1, 'sequence': 1, 'operation': 'stop',
+        'timeout_ms': 500}
+    assert bench.say(type='notice_ack', sequence=2) == []
+    assert bench.say(type='notice_ack', sequence=1) == [NoticeAcked(1)]
+    assert bench.say(type='notice_ack') == []       # nothing is asked
+    assert bench.session.notice('stop', 500, bench.now) == 2
+    assert bench.say(type='notice_ack') == [NoticeAcked(2)]
+
+
+@pytest.mark.parametrize('waits, told', [(0, True), (59, True), (61, False)])
+def test_what_was_done_is_told_when_the_agent_is_back(waits, told):
+    bench = Bench()
+    assert bench.session.notice('resumed', 0, bench.now) is None
+    bench.now += waits
+    bench.say(type='init', notices=True)
+    bench.say(type='init', notices=True)
+    bench.read()
+    notices = [m for m in bench.sent if m['type'] == 'notice']
+    assert [m['operation'] for m in notices] == ['resumed'] * told
+    assert [m['timeout_ms'] for m in notices] == [0] * told
+
+
 # -- the host's own doings ---------------------------------------------------
 
 def test_hold_stops_challenges_and_judgement():
@@ -406,9 +651,10 @@ def test_a_guest_that_never_reads():
         found += bench.session.handle_timer(bench.now)
         line = line or bench.session.data_to_send()
         assert len(bench.session.data_to_send()) <= most
-        assert len(bench.session._unanswered) <= 6
-    assert [type(o) for o in found] == [Lost, Complaint]
-    assert 'does not read' in found[1].reason
+        assert len(bench.session._challenges) <= 6
+    assert [type(o) for o in found] == [Missed, Missed, Lost, Unheard,
+                                        Complaint]
+    assert 'does not read' in found[-1].reason
 
 
 def test_a_line_begun_is_finished_before_another():
@@ -455,21 +701,30 @@ def test_bad_lines_are_told_once_and_answered_once_a_second(data, reason):
 
 @pytest.mark.parametrize('data', [b'x\n' * 200, b'\n' * 200,
                                   b'{"type":"init"}\n' * 101])
-def test_a_flood_is_stopped_for_the_rest_of_the_second(data):
+def test_a_flood_is_stopped_for_the_rest_of_the_window(data):
     bench = Bench()
     assert bench.session.reading_resumes_at(bench.now) is None
     bench.feed(data)
-    assert bench.session.reading_resumes_at(bench.now) == 101.0
-    bench.now += 1.0
+    assert bench.session.reading_resumes_at(bench.now) == pytest.approx(100.1)
+    bench.now += 0.1
     assert bench.session.reading_resumes_at(bench.now) is None
 
 
-def test_a_long_line_is_stopped_for_the_rest_of_the_second():
+def test_a_long_line_is_stopped_for_the_rest_of_the_window():
     bench = Bench()
-    for _ in range(flow.BYTES_PER_S // 8192):
+    for _ in range(inbound.BYTES // 8192):
         assert bench.session.reading_resumes_at(bench.now) is None
         bench.feed(b'x' * 8192)
-    assert bench.session.reading_resumes_at(bench.now) == 101.0
+    assert bench.session.reading_resumes_at(bench.now) == pytest.approx(100.1)
+
+
+def test_guests_that_flood_come_back_at_moments_of_their_own():
+    back = set()
+    for phase in (0.0, 0.02, 0.05, 0.51):
+        bench = Bench(phase=phase)
+        bench.feed(b'x\n' * 200)
+        back.add(round(bench.session.reading_resumes_at(bench.now), 3))
+    assert back == {100.1, 100.02, 100.05, 100.01}
 
 
 def test_init_is_acknowledged_at_most_once_a_second_but_always():
@@ -547,6 +802,7 @@ def test_audits_beyond_the_cap_are_ignored_and_that_is_said_once():
     bench = Bench()
     found = []
     for number in range(40):
+        bench.now += 0.02
         found += bench.say(type='report',
                            audits=[_audit('a%d' % number, U)])
     changed = [o for o in found if isinstance(o, HealthChanged)]
@@ -559,15 +815,15 @@ def test_audits_beyond_the_cap_are_ignored_and_that_is_said_once():
 
 def test_the_reference_agent_and_the_session_understand_each_other():
     bench = Bench()
-    talk = agent.Conversation(['db'], 'boot')
-    down = agent.Snapshot('unhealthy', [
-        agent.Result('db', 'unhealthy', 'no \N{EURO SIGN}')])
-    bench.feed(talk.init())
+    talk = Talk('boot')
+    down = Snapshot('unhealthy', [
+        Result('db', 'unhealthy', 'no \N{EURO SIGN}')])
+    bench.feed(talk.init(down))
     bench.now = 101.0
     bench.session.handle_timer(bench.now)
     data = bench.session.data_to_send()
     bench.session.sent(len(data))
-    for line in talk.receive(data, agent.Snapshot(None, [])):
+    for line in talk.receive(data, Snapshot(None, []), bench.now):
         bench.feed(line)
     for line in [*talk.report(down), talk.exit('terminated')]:
         bench.feed(line)
@@ -605,7 +861,7 @@ def test_whatever_comes_the_bounds_hold(steps):
             bench.now += argument
             bench.session.handle_timer(bench.now)
         elif action == 'answer':
-            for challenge in list(bench.session._unanswered.values()):
+            for challenge in list(bench.session._challenges._waiting):
                 bench.answer({'sequence': challenge.sequence,
                               'nonce': challenge.nonce if argument else 'x'})
         elif action == 'sent':
@@ -618,7 +874,7 @@ def test_whatever_comes_the_bounds_hold(steps):
                 pass
         assert (len(bench.session.data_to_send())
                 <= 3 * protocol.MAX_HOST_LINE)
-        assert len(bench.session._unanswered) <= 6
+        assert len(bench.session._challenges) <= 6
         assert bench.session.next_deadline() > bench.now - 3.01
     complaints = [o for _, o in bench.found if isinstance(o, Complaint)]
     assert len(complaints) <= 1
