@@ -33,9 +33,13 @@ class Background:
     The thread comes from whatever ``threading`` Nova left in place, a native
     thread or, under eventlet, a greenthread: its jobs do RPC, which in
     eventlet mode must stay on the hub's thread.
+
+    :param name: of the thread
+    :param monotonic: the clock of the delays, seconds
     """
 
-    def __init__(self, monotonic=time.monotonic):
+    def __init__(self, name, monotonic=time.monotonic):
+        self._name = name
         self._monotonic = monotonic
         self._changed = threading.Condition()
         self._jobs = {}
@@ -46,7 +50,7 @@ class Background:
         """Start the thread."""
         self._running = True
         self._thread = threading.Thread(
-            target=self._run, name='vmhealth-background', daemon=True)
+            target=self._run, name=self._name, daemon=True)
         self._thread.start()
 
     def stop(self, timeout_s):

@@ -110,6 +110,9 @@ class HealthLibvirtDriver(driver.LibvirtDriver):
                 self.vmhealth_monitor.observe(event.observation)
         elif isinstance(event, health_host.LogEvent):
             LOG.log(event.level, event.message)
+        elif isinstance(event, health_host.RequestEvent):
+            if self.vmhealth_monitor is not None:
+                self.vmhealth_monitor.request(event.item)
         else:
             super().emit_event(event)
 

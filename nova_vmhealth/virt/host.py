@@ -44,7 +44,15 @@ class LogEvent(virtevent.InstanceEvent):
         self.message = message
 
 
-OUR_EVENTS = (ObservationEvent, LogEvent)
+class RequestEvent(virtevent.InstanceEvent):
+    """Carries what a native thread asks of the worker."""
+
+    def __init__(self, item):
+        super().__init__(item.instance_uuid, item.occurred_at)
+        self.item = item
+
+
+OUR_EVENTS = (ObservationEvent, LogEvent, RequestEvent)
 
 
 def _callback(translate):
@@ -122,7 +130,7 @@ class HealthHost(host.Host):
     def queue_event(self, event):
         """Hand an event of ours from any native thread to the driver.
 
-        :param event: an ObservationEvent or LogEvent
+        :param event: one of OUR_EVENTS
         """
         # Safe on Nova 31-34: the queue lives on the Host in 31 and 32 and on
         # its _event_handler from 33 on, with the same method.

@@ -218,8 +218,13 @@ class InstanceCache:
         if instance.uuid not in self._entries:      # said once
             for clamp in clamps:
                 LOG.warning(
-                    '%(key)s = %(asked)d is outside the limits of '
-                    '[vmhealth], using %(given)d',
-                    {'key': clamp.key, 'asked': clamp.asked,
-                     'given': clamp.given}, instance=instance)
+                    '%(key)s = %(asked)s is outside the limits of '
+                    '[vmhealth], using %(given)s',
+                    {'key': clamp.key, 'asked': _shown(clamp.asked),
+                     'given': _shown(clamp.given)}, instance=instance)
         return policy
+
+
+def _shown(value):
+    """Show a number, or an action by its name."""
+    return getattr(value, 'value', value)

@@ -37,9 +37,10 @@ OPERATIONS = (
     'finish_migration', 'finish_revert_migration', 'confirm_migration',
 )
 
-def _safely(tell, instance, operation):
+
+def _safely(tell, instance, operation, *outcome):
     try:
-        tell(instance, operation)
+        tell(instance, operation, *outcome)
     except Exception:
         # A defect of ours must not fail what Nova does, nor hide its error.
         LOG.exception('Cannot take note of %s', operation, instance=instance)
@@ -63,10 +64,13 @@ def wrap(operation, method):
         instance = kwargs['instance'] if 'instance' in kwargs \
             else args[position - 1]
         _safely(monitor.begin, instance, operation)
+        succeeded = False
         try:
-            return method(self, *args, **kwargs)
+            result = method(self, *args, **kwargs)
+            succeeded = True
+            return result
         finally:
-            _safely(monitor.end, instance, operation)
+            _safely(monitor.end, instance, operation, succeeded)
     # For those who look with inspect.getfullargspec, which does not follow
     # functools.wraps: Nova's own tests do.
     planned.__signature__ = signature

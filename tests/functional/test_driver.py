@@ -17,10 +17,13 @@ API's answers, placement's traits, and what reaches the notifier.
 """
 
 import os
+import socket
 import sys
 import threading
 import time
+import types
 from unittest import mock
+import urllib.request
 import warnings
 
 from nova import context as nova_context
@@ -32,12 +35,16 @@ from nova.virt.libvirt import driver as libvirt_driver
 import sqlalchemy.exc
 
 from nova_vmhealth.core import protocol
+from nova_vmhealth.core.vocabulary import Cause
+from nova_vmhealth.core.vocabulary import Kind
+from nova_vmhealth.core.vocabulary import Observation
 from nova_vmhealth.virt import driver
 from nova_vmhealth.virt import host
 from nova_vmhealth.virt import libvirt_events
+from nova_vmhealth.virt import steering
 
 WATCHDOG_NONE = 0
-STOPPED, DESTROYED = 5, 1
+STARTED, STOPPED, BOOTED, DESTROYED = 2, 5, 0, 1
 
 
 class HealthDriverTestBase(base.ServersTestBase):
@@ -48,6 +55,8 @@ class HealthDriverTestBase(base.ServersTestBase):
     NUMBER_OF_CELLS = 1
     GRACE_S = 60.0
     NOTIFICATION_FORMAT = 'both'
+    # of [vmhealth]
+    OPTIONS = types.MappingProxyType({})
 
     def setUp(self):
         # Nova's fixtures look for it in a source tree, a wheel puts it here.
@@ -62,7 +71,8 @@ class HealthDriverTestBase(base.ServersTestBase):
                    group='notifications')
         # Nova's fixtures are quick: without this every fault would still be
         # within the grace that follows the spawn.
-        self.flags(planned_grace_s=self.GRACE_S, group='vmhealth')
+        self.flags(planned_grace_s=self.GRACE_S, group='vmhealth',
+                   **self.OPTIONS)
         self.start_compute()
         self.driver = self.computes['compute1'].driver
         self.addCleanup(self._stop_threads)
@@ -90,6 +100,11 @@ class HealthDriverTestBase(base.ServersTestBase):
         """Let an event in the way HealthHost's callback does."""
         self.driver._host.queue_event(host.ObservationEvent(
             translate(server['id'], time.time(), *arguments)))
+
+    def heartbeat_is_lost(self, server):
+        """Let a loss in the way the heartbeat's thread does."""
+        self.driver.vmhealth_monitor._deliver(Observation(
+            Kind.FAULT, server['id'], time.time(), Cause.HEARTBEAT_LOST))
 
     def wait_for_health(self, count=1):
         return self.notifier.wait_for_versioned_notifications(
@@ -221,14 +236,121 @@ class TestEvents(HealthDriverTestBase):
         self.assert_told_nothing(server)
 
 
+class TestActions(HealthDriverTestBase):
+
+    GRACE_S = 0.0
+    OPTIONS = types.MappingProxyType(
+        {'allowed_actions': ['reset'], 'action_delay_s': 0.0})
+
+    def lose(self, action):
+        """Tell of a guest that hangs; the details of what is told then."""
+        server = self.server(self.flavor(vmhealth__heartbeat='true',
+                                         vmhealth__action=action))
+        self.libvirt_says(server, libvirt_events.lifecycle, STARTED, BOOTED)
+        # Its session, which nobody answers, would take its time.
+        with mock.patch.object(steering.Steering, 'is_lost',
+                               return_value=True):
+            self.heartbeat_is_lost(server)
+            told = self.wait_for_health(1 if action != 'reset' else 2)
+        return [each['payload']['nova_object.data'] for each in told]
+
+    def test_a_lost_guest_is_reset_and_that_is_told(self):
+        with mock.patch('nova.tests.fixtures.libvirt.Domain.reset') as reset:
+            raised, updated = self.lose('reset')
+        reset.assert_called_once_with(0)
+        self.assertEqual({'action': 'reset', 'action_state': 'pending'},
+                         raised['details'])
+        self.assertEqual('updated', updated['transition'])
+        self.assertEqual({'action': 'reset', 'action_state': 'done'},
+                         updated['details'])
+
+    def test_what_the_operator_does_not_allow_is_not_done(self):
+        with mock.patch('nova.tests.fixtures.libvirt.Domain.destroy') as stop:
+            raised, = self.lose('poweroff')
+            stop.assert_not_called()
+        self.assertEqual({}, raised['details'])
+
+
+class TestManyLost(HealthDriverTestBase):
+
+    GRACE_S = 0.0
+    OPTIONS = types.MappingProxyType({'mass_loss_guests': 2})
+
+    def test_the_host_is_suspected_and_named(self):
+        for server in (self.server(), self.server()):
+            self.heartbeat_is_lost(server)
+        host_told, = self.notifier.wait_for_versioned_notifications(
+            'host.health', timeout=30.0)
+        _, last = self.wait_for_health(2)
+        host_data = host_told['payload']['nova_object.data']
+        self.assertEqual('many_guests_lost', host_data['cause'])
+        self.assertEqual('compute1', host_data['host'])
+        self.assertEqual(
+            host_data['event_id'],
+            last['payload']['nova_object.data']['details']['host_event'])
+
+
+class TestNotices(HealthDriverTestBase):
+
+    OPTIONS = types.MappingProxyType({'notice_timeout_ms': 5000})
+
+    def test_the_guest_is_told_before_novas_reboot(self):
+        server = self.server(self.flavor(vmhealth__heartbeat='true'))
+        monitor = self.driver.vmhealth_monitor
+        self.libvirt_says(server, libvirt_events.lifecycle, STARTED, BOOTED)
+        with mock.patch.object(monitor._steering, 'is_running',
+                               return_value=True), \
+                mock.patch.object(monitor._heartbeat, 'notice') as notice:
+            notice.return_value.acked = True
+            self._reboot_server(server, hard=True)
+        notice.assert_called_once_with(server['id'], 'reboot', 5000)
+
+
+class TestSecondWay(HealthDriverTestBase):
+
+    def test_a_socket_out_of_reach_leads_to_libvirts_stream(self):
+        server = self.server()
+        monitor = self.driver.vmhealth_monitor
+        asked, done = [], threading.Event()
+
+        def open_stream(uuid):
+            asked.append(uuid)
+            done.set()
+            raise OSError('there is none here')
+        with mock.patch.object(monitor._trouble, '_open_stream', open_stream):
+            monitor._ask_for_second_way(server['id'], '/path', 'EACCES')
+            self.assertTrue(done.wait(30))
+        self.assertEqual([server['id']], asked)
+
+
+class TestMetrics(HealthDriverTestBase):
+
+    def setUp(self):
+        with socket.socket() as free:
+            free.bind(('127.0.0.1', 0))
+            self.port = free.getsockname()[1]
+        self.OPTIONS = {'metrics_port': self.port}
+        super().setUp()
+
+    def test_served_while_the_service_is_up(self):
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        url = 'http://127.0.0.1:%d/metrics' % self.port
+        with opener.open(url) as answer:
+            self.assertIn(b'vmhealth_guests_watched 0.0\n', answer.read())
+        self.driver.vmhealth_monitor.stop()
+        self.assertRaises(OSError, opener.open, url)
+
+
 class TestService(HealthDriverTestBase):
 
     def test_stopping_the_service_leaves_no_thread(self):
         ours = [thread for thread in threading.enumerate()
                 if thread.name.startswith('vmhealth-')]
         self.assertEqual(
-            ['vmhealth-background', 'vmhealth-heartbeat', 'vmhealth-sender',
-             'vmhealth-worker'], sorted(thread.name for thread in ours))
+            ['vmhealth-conductor', 'vmhealth-heartbeat', 'vmhealth-libvirt',
+             'vmhealth-looks', 'vmhealth-openings', 'vmhealth-sender',
+             'vmhealth-worker'],
+            sorted(thread.name for thread in ours))
         self.computes['compute1'].stop()
         for thread in ours:
             # Nova's tests give its own shutdown no time: it goes on behind.

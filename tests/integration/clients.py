@@ -52,6 +52,12 @@ enabled = false
 [vmhealth]
 # a test's faults follow its guest's start closely
 planned_grace_s = 1
+# nothing is done and nobody waited for unless a guest asks for it
+allowed_actions = reset,pause
+max_actions = 2
+# as long as the grace: an operation within the delay is still seen at its end
+action_delay_s = 1
+notice_timeout_ms = 3000
 """
 
 

@@ -26,6 +26,7 @@ import inspect
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -204,6 +205,18 @@ class DriverHost:
 
     def do_conductor_calls(self):
         return list(self._conductor.calls)
+
+    def do_statistics(self):
+        return self._driver.vmhealth_monitor.statistics()
+
+    def do_unwatch(self, uuid):
+        """Leave the guest's channel to somebody else."""
+        self._driver.vmhealth_monitor._heartbeat.unwatch(uuid)
+
+    def do_drop_channel(self, uuid):
+        """End the connection to the guest's channel, as QEMU might."""
+        watched = self._driver.vmhealth_monitor._heartbeat._watched[uuid]
+        watched.socket.shutdown(socket.SHUT_RDWR)
 
     def do_resident_kib(self):
         with open('/proc/self/status') as f:

@@ -19,7 +19,8 @@ from nova_vmhealth.virt import background
 
 def make(now=0.0):
     clock = [now]
-    return clock, background.Background(monotonic=lambda: clock[0])
+    return clock, background.Background(
+        'vmhealth-test', monotonic=lambda: clock[0])
 
 
 def test_jobs_come_when_due_longest_due_first():
@@ -63,7 +64,7 @@ def test_a_failing_job_comes_again():
 
 
 def test_thread_runs_jobs_and_stops():
-    jobs = background.Background()
+    jobs = background.Background('vmhealth-test')
     done = []
     jobs.start()
     try:
@@ -72,5 +73,6 @@ def test_thread_runs_jobs_and_stops():
         assert event.wait(30)
     finally:
         jobs.stop(30)
+    assert jobs._thread.name == 'vmhealth-test'
     assert not jobs._thread.is_alive()
     assert done == [1]

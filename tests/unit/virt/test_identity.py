@@ -96,15 +96,22 @@ def test_a_bad_image_property_is_named(limits):
             limits)
 
 
-def test_a_clamp_is_logged_once(limits, caplog):
+@pytest.mark.parametrize('asked, said', [
+    ({'vmhealth__interval_ms': '10'},
+     'vmhealth:interval_ms = 10 is outside the limits of [vmhealth], '
+     'using 100'),
+    ({'vmhealth__action': 'reset'},
+     'vmhealth:action = reset is outside the limits of [vmhealth], '
+     'using none'),
+])
+def test_a_clamp_is_logged_once(limits, caplog, asked, said):
     cache = identity.InstanceCache(limits)
-    greedy = instance(flavor=flavor(vmhealth__interval_ms='10'))
+    greedy = instance(flavor=flavor(**asked))
     for _ in range(3):
         cache.put(greedy)
-    assert cache.get(UUID).policy.interval_ms == 100
     lines = [r for r in caplog.records if 'outside the limits' in r.message]
     assert len(lines) == 1
-    assert 'vmhealth:interval_ms = 10 ' in lines[0].message
+    assert said in lines[0].message
 
 
 def test_what_the_flavor_says_outlives_an_instance_without_it(limits):

@@ -27,8 +27,8 @@ class Monitor:
     def begin(self, instance, operation):
         self.calls.append(('begin', operation))
 
-    def end(self, instance, operation):
-        self.calls.append(('end', operation))
+    def end(self, instance, operation, succeeded):
+        self.calls.append(('end', operation, succeeded))
 
 
 class Driver:
@@ -58,11 +58,11 @@ def test_tells_the_beginning_and_the_end():
                               destroy_disks=False) == (
         'ctx', guest, 'net', False)
     assert driver.vmhealth_monitor.calls == [
-        ('begin', 'destroy'), ('end', 'destroy')]
+        ('begin', 'destroy'), ('end', 'destroy', True)]
 
 
 class BrokenMonitor:
-    def begin(self, instance, operation):
+    def begin(self, instance, operation, succeeded=None):
         raise KeyError('a defect of ours')
 
     end = begin
@@ -90,7 +90,7 @@ def test_a_failure_passes_and_the_operation_ends():
     with pytest.raises(RuntimeError, match='libvirt says no'):
         wrapped('pause')(driver, instance())
     assert driver.vmhealth_monitor.calls == [
-        ('begin', 'pause'), ('end', 'pause')]
+        ('begin', 'pause'), ('end', 'pause', False)]
 
 
 def test_without_a_monitor_it_is_the_method_itself():

@@ -1,0 +1,80 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Tells health events: to the publisher, and in the log."""
+
+import logging as levels
+
+from oslo_log import log as logging
+
+from nova_vmhealth.core.vocabulary import Severity
+from nova_vmhealth.core.vocabulary import Transition
+
+LOG = logging.getLogger(__name__)
+
+
+class Reporter:
+    """Hands events on, in the order in which it gets them.
+
+    :param publisher: nova_vmhealth.notifications.publisher.Publisher
+    :param compute_host: this host's name
+    :param entry_of: gives the identity.Entry of an instance, or None
+    :param status_of: gives the HeartbeatStatus of an instance, or None
+    """
+
+    def __init__(self, publisher, compute_host, entry_of, status_of):
+        self._publisher = publisher
+        self._compute_host = compute_host
+        self._entry_of = entry_of
+        self._status_of = status_of
+
+    def tell(self, event, entry):
+        """Tell a change of an instance's health.
+
+        :param event: nova_vmhealth.core.vocabulary.HealthEvent
+        :param entry: nova_vmhealth.virt.identity.Entry
+        """
+        uuid = event.instance_uuid
+        self._publisher.submit(event, entry.identity, self._status_of(uuid))
+        LOG.log(_level(event),
+                '[instance: %(uuid)s] %(cause)s%(subject)s '
+                '%(transition)s, health %(health)s: %(details)s',
+                {'uuid': uuid, 'cause': event.cause.value,
+                 'subject': f' ({event.subject})' if event.subject else '',
+                 'transition': event.transition.value,
+                 'health': event.health.value,
+                 'details': dict(event.details)})
+
+    def tell_host(self, event):
+        """Tell a change of the host's own health.
+
+        :param event: nova_vmhealth.core.vocabulary.HostEvent
+        """
+        entries = {uuid: self._entry_of(uuid) for uuid in event.instance_uuids}
+        self._publisher.submit_host(
+            event, self._compute_host,
+            {uuid: entry.identity.tenant_id
+             for uuid, entry in entries.items() if entry is not None})
+        LOG.log(_level(event),
+                'host %(host)s: %(cause)s %(transition)s, %(guests)d guests: '
+                '%(details)s',
+                {'host': self._compute_host, 'cause': event.cause.value,
+                 'transition': event.transition.value,
+                 'guests': len(event.instance_uuids),
+                 'details': dict(event.details)})
+
+
+def _level(event):
+    if event.transition is Transition.RAISED \
+            and event.severity is Severity.CRITICAL:
+        return levels.WARNING
+    return levels.INFO

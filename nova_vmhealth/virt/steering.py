@@ -1,0 +1,162 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Lets the heartbeats follow what Nova plans and what libvirt tells."""
+
+import collections
+import threading
+
+from nova_vmhealth.core import protocol
+from nova_vmhealth.core.vocabulary import Kind
+from nova_vmhealth.virt import channel
+
+# Why a heartbeat holds, besides the names of planned operations.
+_PAUSED = 'paused'
+
+
+class Steering:
+    """Begins, holds and ends the heartbeats of this host's guests.
+
+    :param heartbeat: nova_vmhealth.virt.heartbeat.HeartbeatMonitor
+    """
+
+    def __init__(self, heartbeat):
+        self._heartbeat = heartbeat
+        # guests that were beating when Nova saved them to disk
+        self._beating_when_saved = set()
+        # uuid -> why its heartbeat holds: _PAUSED, and one per planned
+        # operation; Nova's threads and the worker both change it.
+        self._holds = collections.defaultdict(list)
+        self._lock = threading.Lock()
+
+    # -- from any thread -----------------------------------------------------
+
+    # The heartbeat only takes note of what it is asked, so it is asked with
+    # the lock held: in the order in which the reasons change.
+
+    def hold(self, uuid, reason):
+        """Judge a guest no more until :meth:`release` of the same reason.
+
+        :param reason: name of a planned operation
+        :returns: whether this is the only planned operation on the guest
+        """
+        with self._lock:
+            first = not _planned(self._holds.get(uuid, ()))
+            if reason != _PAUSED or reason not in self._holds[uuid]:
+                self._holds[uuid].append(reason)
+                self._heartbeat.hold(uuid)
+            return first
+
+    def release(self, uuid, reason):
+        """Go on with a guest once no other reason holds it."""
+        with self._lock:
+            reasons = self._holds.get(uuid, [])
+            if reason not in reasons:
+                return
+            reasons.remove(reason)
+            if not reasons:
+                del self._holds[uuid]
+                self._heartbeat.release(uuid)
+
+    def is_planned(self, uuid):
+        """Say whether a planned operation is on, without its grace."""
+        with self._lock:
+            return bool(_planned(self._holds.get(uuid, ())))
+
+    def is_running(self, uuid):
+        """Say whether a watched domain runs and is not paused."""
+        with self._lock:
+            paused = _PAUSED in self._holds.get(uuid, ())
+        return not paused and self._heartbeat.status(uuid) is not None
+
+    def is_lost(self, uuid):
+        """Say whether a guest is silent for as long as makes a loss."""
+        status = self._heartbeat.status(uuid)
+        return (status is not None and status.established
+                and status.misses >= status.misses_allowed)
+
+    # -- from the worker -----------------------------------------------------
+
+    def watch(self, uuid, entry, established=False):
+        """Begin with a domain that runs, anew if it is watched already.
+
+        :param entry: nova_vmhealth.virt.identity.Entry
+        :param established: whether it is known to have answered before
+        """
+        if not entry.policy.heartbeat:
+            return
+        with self._lock:
+            self._heartbeat.watch(
+                uuid, channel.socket_path(entry.domain_name), entry.policy,
+                established)
+            if uuid in self._holds:
+                self._heartbeat.hold(uuid)
+
+    def present(self, uuid, entry):
+        """Take up a domain that ran before nova-compute did."""
+        # Taking stock is tried again when it fails half-way.
+        if self._heartbeat.status(uuid) is None:
+            self.watch(uuid, entry)
+
+    def leave(self, uuid):
+        """Let go of a domain that has ended."""
+        self._heartbeat.unwatch(uuid)
+        self.release(uuid, _PAUSED)
+
+    def forget(self, uuid, drop):
+        """Drop a guest that left this host, unless it is on its way back.
+
+        :param drop: called when it is dropped, before it can be held again
+        :returns: whether it was dropped
+        """
+        with self._lock:
+            if _planned(self._holds.get(uuid, ())):
+                return False
+            self._holds.pop(uuid, None)
+            self._heartbeat.unwatch(uuid)
+            drop()
+        self._beating_when_saved.discard(uuid)
+        return True
+
+    def follow(self, observation, entry):
+        """Let the heartbeat follow what was seen of the domain.
+
+        :param observation: nova_vmhealth.core.vocabulary.Observation
+        :param entry: nova_vmhealth.virt.identity.Entry
+        """
+        uuid, kind = observation.instance_uuid, observation.kind
+        reason = observation.details.get('reason')
+        if kind in (Kind.STARTED, Kind.REBOOTED):
+            saved = uuid in self._beating_when_saved
+            self._beating_when_saved.discard(uuid)
+            self.release(uuid, _PAUSED)
+            self.watch(uuid, entry, saved and reason == 'restored')
+            if reason == 'migrated':      # it runs on the source until resumed
+                self.hold(uuid, _PAUSED)
+        elif kind is Kind.PAUSED:
+            self.hold(uuid, _PAUSED)
+        elif kind is Kind.RESUMED:
+            self.present(uuid, entry)
+            self.release(uuid, _PAUSED)
+        elif kind is Kind.STOPPED:
+            status = self._heartbeat.status(uuid)
+            if reason == 'saved' and status and status.established:
+                self._beating_when_saved.add(uuid)
+            self.leave(uuid)
+        elif kind is Kind.AGENT_DISCONNECTED \
+                and observation.details.get('channel') \
+                == protocol.CHANNEL_NAME:
+            self._heartbeat.port_closed(uuid)
+
+
+def _planned(reasons):
+    return [reason for reason in reasons if reason != _PAUSED]

@@ -1,0 +1,197 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Stand-ins of the monitor's neighbours, which the tests of its parts share.
+
+Each records what it is asked; none of them has a thread.
+"""
+
+from nova_vmhealth.core import policy
+from nova_vmhealth.core.vocabulary import Cause
+from nova_vmhealth.core.vocabulary import HeartbeatStatus
+from nova_vmhealth.core.vocabulary import Observation
+from nova_vmhealth.notifications import identity
+from nova_vmhealth.virt import heartbeat
+from nova_vmhealth.virt import identity as virt_identity
+
+UUID = '6f70656e-7374-6163-6b20-6865616c7468'
+OTHER = '6f70656e-7374-6163-6b20-6f7468657273'
+LIMITS = policy.Limits(
+    interval_ms=policy.Bounds(100, 10000), timeout_ms=policy.Bounds(100, 9999),
+    misses=policy.Bounds(1, 10), boot_deadline_s=policy.Bounds(0, 100),
+    default_events=frozenset(Cause),
+    allowed_actions=frozenset(policy.Action))
+# Before a test puts the one below in its place.
+_RealHeartbeat = heartbeat.HeartbeatMonitor
+
+
+def parse(**extra_specs):
+    """Make the policy of a flavor: parse(heartbeat='true')."""
+    return policy.parse({'vmhealth:' + key: value
+                         for key, value in extra_specs.items()}, {}, LIMITS)[0]
+
+
+def entry(uuid, host='compute1', **extra_specs):
+    """What the cache has of an instance that opted in."""
+    return virt_identity.Entry(
+        'instance-1',
+        identity.InstanceIdentity(uuid=uuid, host=host, tenant_id='project'),
+        parse(**{'heartbeat': 'true', **extra_specs}))
+
+
+def see(kind, uuid=UUID, cause=None, **details):
+    """Make an observation."""
+    return Observation(kind, uuid, 1.0, cause, '', details)
+
+
+class Heartbeat:
+    """Records what is asked of the heartbeat's thread.
+
+    :ivar calls: each call's name, and for watch() the socket's name
+    """
+
+    def __init__(self, deliver=None, **_kwargs):
+        self.calls = []
+        self.watched = set()
+        self.established = False
+        self.misses = 0
+        self.notices = []
+        self.answer = None
+        self.count = 0
+
+    def watch(self, uuid, path, policy, established=False):
+        self.calls.append(('watch', path.rsplit('/', 1)[-1]))
+        self.watched.add(uuid)
+        self.established = established
+
+    def unwatch(self, uuid):
+        self.calls.append(('unwatch',))
+        self.watched.discard(uuid)
+
+    def hold(self, _uuid):
+        self.calls.append(('hold',))
+
+    def release(self, _uuid):
+        self.calls.append(('release',))
+
+    def port_closed(self, _uuid):
+        self.calls.append(('port_closed',))
+
+    def offer(self, uuid, connection):
+        self.calls.append(('offer', uuid, connection))
+
+    def notice(self, uuid, operation, timeout_ms):
+        self.notices.append((operation, timeout_ms))
+        return self.answer
+
+    def notice_later(self, uuid, operation):
+        self.notices.append((operation, None))
+
+    def status(self, uuid):
+        if uuid not in self.watched:
+            return None
+        return HeartbeatStatus(
+            interval_ms=1000, timeout_ms=1000, misses_allowed=3,
+            misses=self.misses, established=self.established,
+            last_seen_at=None)
+
+    def statistics(self):
+        real = _RealHeartbeat(None)
+        real.stop(0)
+        return real.statistics()
+
+
+class Background:
+    """Keeps the jobs for the test to run."""
+
+    def __init__(self, name=''):
+        self.jobs = {}
+        self.full = False
+
+    def submit(self, key, function, delay_s=0.0):
+        if not self.full:
+            self.jobs[key] = function
+        return not self.full
+
+    def run(self):
+        """Do every job that is queued now."""
+        jobs, self.jobs = self.jobs, {}
+        for job in jobs.values():
+            job()
+
+
+class Cache:
+    """An InstanceCache whose nova-conductor is a dict."""
+
+    def __init__(self):
+        self.entries = {}
+        self.loadable = {}
+        self.busy = False
+
+    def get(self, uuid):
+        return self.entries.get(uuid)
+
+    def put(self, instance):
+        self.entries[instance.uuid] = entry(instance.uuid)
+
+    def load(self, uuid, host):
+        if uuid in self.loadable:
+            self.entries[uuid] = self.loadable[uuid]
+        return virt_identity.Whereabouts(uuid in self.loadable, self.busy)
+
+    def forget(self, uuid):
+        self.entries.pop(uuid, None)
+
+
+class Publisher:
+    """Keeps what was told.
+
+    :ivar events: (transition, cause) of each event
+    :ivar details: each event's, in the same order
+    """
+
+    depth = sent = failed = dropped = 0
+
+    def __init__(self):
+        self.events = []
+        self.details = []
+        self.host_events = []
+
+    def submit(self, event, _identity, _heartbeat):
+        self.events.append((event.transition, event.cause))
+        self.details.append(dict(event.details))
+
+    def submit_host(self, event, host, projects):
+        self.host_events.append((event.transition, host, projects))
+
+
+class Corroborator:
+    """Knows of every guest what the test says.
+
+    :ivar known: what details() returns
+    """
+
+    def __init__(self, *_neighbours):
+        self.calls = []
+        self.known = {}
+
+    def suspect(self, uuid, silent_s):
+        self.calls.append(('suspect', uuid, silent_s))
+
+    def lost(self, uuid):
+        self.calls.append(('lost', uuid))
+
+    def forget(self, uuid):
+        self.calls.append(('forget', uuid))
+
+    def details(self, uuid):
+        return self.known

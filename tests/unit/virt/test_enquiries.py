@@ -1,0 +1,121 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The questions to nova-conductor and libvirt, and their answers."""
+
+import types
+
+from nova.compute import power_state
+from nova import exception as nova_exception
+import pytest
+
+from nova_vmhealth.core.vocabulary import Cause
+from nova_vmhealth.core.vocabulary import Kind
+from nova_vmhealth.virt import enquiries
+from tests.unit.virt import fakes
+from tests.unit.virt.fakes import OTHER
+from tests.unit.virt.fakes import UUID
+
+
+class Guest:
+    def __init__(self, uuid, state):
+        self.uuid = uuid
+        self._state = state
+
+    def get_power_state(self, _host):
+        if self._state is None:
+            raise nova_exception.InstanceNotFound(instance_id=self.uuid)
+        return self._state
+
+
+class Asked:
+    def __init__(self, guests=()):
+        self.cache = fakes.Cache()
+        self.cache.entries[UUID] = fakes.entry(UUID)
+        self.cache.load_all = lambda host: None
+        self.conductor, self.libvirt = fakes.Background(), fakes.Background()
+        self.answers = []
+        self.probed = []
+        host = types.SimpleNamespace(
+            list_guests=lambda only_running: guests,
+            get_connection=lambda: types.SimpleNamespace(
+                lookupByUUIDString=lambda uuid: types.SimpleNamespace(
+                    info=lambda: self.probed.append(uuid))))
+        self.enquiries = enquiries.Enquiries(
+            host, 'compute1', self.cache, self.conductor.submit,
+            self.libvirt.submit, self.answers.append)
+
+
+@pytest.fixture
+def asked():
+    return Asked()
+
+
+def test_stock():
+    asked = Asked([Guest('a', power_state.RUNNING), Guest('b', None),
+                   Guest('c', power_state.PAUSED)])
+    asked.enquiries.take_stock()
+    assert asked.answers == []
+    asked.conductor.run()
+    assert asked.answers == [enquiries.Present('a', True),
+                             enquiries.Present('c', False)]
+
+
+@pytest.mark.parametrize('found', [True, False])
+def test_look_up(asked, found):
+    if found:
+        asked.cache.loadable[OTHER] = fakes.entry(OTHER)
+    assert asked.enquiries.look_up(OTHER)
+    asked.conductor.run()
+    assert asked.answers == [enquiries.Looked(OTHER, found)]
+    asked.conductor.full = True
+    assert not asked.enquiries.look_up(OTHER)
+
+
+def test_who_left_is_forgotten(asked):
+    asked.enquiries.refresh_later(UUID)
+    asked.conductor.run()
+    (answer,) = asked.answers
+    assert (answer.kind, answer.instance_uuid) == (Kind.FORGOTTEN, UUID)
+
+
+def test_who_is_here_is_not(asked):
+    asked.cache.loadable[UUID] = fakes.entry(UUID)
+    asked.enquiries.refresh_later(UUID)
+    asked.conductor.run()
+    assert asked.answers == [] and not asked.conductor.jobs
+
+
+def test_nobody_is_forgotten_while_nova_is_at_work(asked):
+    asked.cache.busy = True
+    asked.enquiries.refresh_later(UUID)
+    asked.conductor.run()
+    assert asked.answers == []
+    assert list(asked.conductor.jobs) == [f'reading instance {UUID}']
+
+
+def test_who_is_forgotten_already_is_not_asked_for(asked):
+    asked.enquiries.refresh_later(OTHER)
+    asked.enquiries.probe_later(OTHER)
+    asked.conductor.run()
+    asked.libvirt.run()
+    assert asked.answers == [] and asked.probed == []
+
+
+def test_a_control_error_ends_when_the_domain_answers(asked):
+    asked.enquiries.probe_later(UUID)
+    assert not asked.conductor.jobs
+    asked.libvirt.run()
+    (answer,) = asked.answers
+    assert (answer.kind, answer.cause) == (Kind.RECOVERED,
+                                           Cause.CONTROL_ERROR)
+    assert asked.probed == [UUID]

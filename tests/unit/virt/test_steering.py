@@ -1,0 +1,162 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What begins, holds and ends a heartbeat."""
+
+import pytest
+
+from nova_vmhealth.core import protocol
+from nova_vmhealth.core.vocabulary import Kind
+from nova_vmhealth.virt import steering
+from tests.unit.virt import fakes
+from tests.unit.virt.fakes import see
+from tests.unit.virt.fakes import UUID
+
+WATCH = ('watch', 'org.openstack.vmhealth.0.instance-1.sock')
+
+
+class Wheel:
+    """A Steering, its heartbeat, and an instance that opted in."""
+
+    def __init__(self, **extra_specs):
+        self.heartbeat = fakes.Heartbeat()
+        self.steering = steering.Steering(self.heartbeat)
+        self.entry = fakes.entry(UUID, **extra_specs)
+
+    def see(self, kind, **details):
+        self.steering.follow(see(kind, **details), self.entry)
+
+    @property
+    def calls(self):
+        return self.heartbeat.calls
+
+
+@pytest.fixture
+def wheel():
+    return Wheel()
+
+
+@pytest.mark.parametrize('kinds, calls', [
+    ([Kind.STARTED], [WATCH]),
+    ([Kind.PAUSED], [('hold',)]),
+    ([Kind.PAUSED, Kind.PAUSED, Kind.RESUMED],
+     [('hold',), WATCH, ('hold',), ('release',)]),
+    ([Kind.STARTED, Kind.STOPPED], [WATCH, ('unwatch',)]),
+    ([Kind.REBOOTED], [WATCH]),
+])
+def test_follows_the_domain(wheel, kinds, calls):
+    for kind in kinds:
+        wheel.see(kind, reason='paused')
+    assert wheel.calls == calls
+
+
+def test_no_heartbeat_unless_asked_for():
+    wheel = Wheel(heartbeat='false')
+    wheel.see(Kind.STARTED)
+    assert wheel.heartbeat.watched == set()
+
+
+@pytest.mark.parametrize('channel, calls', [
+    (protocol.CHANNEL_NAME, [('port_closed',)]),
+    ('org.qemu.guest_agent.0', []),
+    ('', []),
+])
+def test_only_our_own_port_is_closed(wheel, channel, calls):
+    wheel.see(Kind.AGENT_DISCONNECTED, channel=channel)
+    assert wheel.calls == calls
+
+
+def test_a_paused_guest_stays_held_after_the_operation(wheel):
+    wheel.steering.hold(UUID, 'pause')
+    wheel.see(Kind.PAUSED, reason='paused')
+    wheel.steering.release(UUID, 'pause')
+    assert wheel.calls[-1] == ('hold',)
+    wheel.see(Kind.RESUMED)
+    assert wheel.calls[-1] == ('release',)
+
+
+def test_nested_operations_hold_until_the_last_ends(wheel):
+    assert wheel.steering.hold(UUID, 'reboot') is True
+    assert wheel.steering.hold(UUID, 'power_on') is False
+    assert wheel.steering.is_planned(UUID)
+    wheel.steering.release(UUID, 'power_on')
+    assert ('release',) not in wheel.calls
+    wheel.steering.release(UUID, 'reboot')
+    assert wheel.calls[-1] == ('release',)
+    assert not wheel.steering.is_planned(UUID)
+    assert wheel.steering.hold(UUID, 'reboot') is True
+
+
+def test_a_pause_is_no_operation(wheel):
+    wheel.see(Kind.PAUSED, reason='paused')
+    assert not wheel.steering.is_planned(UUID)
+    assert wheel.steering.hold(UUID, 'unpause') is True
+
+
+def test_running_means_watched_and_not_paused(wheel):
+    assert not wheel.steering.is_running(UUID)
+    wheel.see(Kind.STARTED)
+    assert wheel.steering.is_running(UUID)
+    wheel.steering.hold(UUID, 'snapshot')
+    assert wheel.steering.is_running(UUID)
+    wheel.see(Kind.PAUSED)
+    assert not wheel.steering.is_running(UUID)
+    wheel.see(Kind.RESUMED)
+    wheel.see(Kind.STOPPED)
+    assert not wheel.steering.is_running(UUID)
+
+
+@pytest.mark.parametrize('established, misses, lost', [
+    (True, 3, True), (True, 7, True), (True, 2, False), (False, 9, False)])
+def test_lost_means_silent_after_it_beat(wheel, established, misses, lost):
+    assert not wheel.steering.is_lost(UUID)         # not watched
+    wheel.see(Kind.STARTED)
+    wheel.heartbeat.established = established
+    wheel.heartbeat.misses = misses
+    assert wheel.steering.is_lost(UUID) is lost
+
+
+@pytest.mark.parametrize('saved, restored, established', [
+    ('saved', 'restored', True), ('saved', 'booted', False),
+    ('destroyed', 'restored', False)])
+def test_a_guest_that_was_beating_when_saved_is_expected_to_beat(
+        wheel, saved, restored, established):
+    wheel.see(Kind.STARTED, reason='booted')
+    wheel.heartbeat.established = True
+    wheel.see(Kind.STOPPED, reason=saved)
+    wheel.see(Kind.STARTED, reason=restored)
+    assert wheel.heartbeat.established is established
+
+
+def test_a_migration_that_arrives_is_held_until_it_runs_here(wheel):
+    wheel.see(Kind.STARTED, reason='migrated')
+    assert wheel.calls == [WATCH, ('hold',)]
+    wheel.see(Kind.RESUMED, reason='migrated')
+    assert wheel.calls[-1] == ('release',)
+
+
+def test_present_is_watched_once(wheel):
+    wheel.steering.present(UUID, wheel.entry)
+    wheel.steering.present(UUID, wheel.entry)
+    assert wheel.calls == [WATCH]
+
+
+def test_a_guest_under_an_operation_is_not_forgotten(wheel):
+    dropped = []
+    wheel.steering.hold(UUID, 'spawn')
+    assert not wheel.steering.forget(UUID, lambda: dropped.append(1))
+    wheel.steering.release(UUID, 'spawn')
+    wheel.see(Kind.PAUSED)
+    assert wheel.steering.forget(UUID, lambda: dropped.append(1))
+    assert dropped == [1]
+    assert wheel.calls[-1] == ('unwatch',)
+    assert not wheel.steering._holds
