@@ -11,392 +11,244 @@
 # under the License.
 
 
-"""The agent's talk with the host: bytes in, lines out, and the port's loop."""
+"""The command: its options, --once, and the whole agent as one process."""
 
-import ast
-import json
-import logging
 import os
-import pathlib
-import select
 import signal
+import socket
 import subprocess
 import sys
-import threading
-import tty
+import time
 
 import pytest
 
 from nova_vmhealth.core import protocol
 from nova_vmhealth.guest import agent
-
-UNKNOWN = agent.Snapshot(None, ())
-FINE = agent.Snapshot('healthy', ())
-
-
-def snapshot(*pairs):
-    """Make a Snapshot of (name, health) pairs."""
-    results = tuple(agent.Result(name, health, '') for name, health in pairs)
-    return agent.Snapshot(agent.worst(r.health for r in results), results)
+from nova_vmhealth.guest.board import LOOK_LATE_SECONDS
+from nova_vmhealth.guest.board import OWN_AUDIT
+from nova_vmhealth.guest import bundle
+from nova_vmhealth.guest.health import HEALTH_BY_STATUS
+from tests.unit.guest.helpers import challenge
+from tests.unit.guest.helpers import read_messages
 
 
-def challenge(sequence=1, nonce='n'):
-    """Make a challenge as the host's own encoder makes it."""
-    return protocol.challenge(sequence, nonce)
-
-
-def decoded(lines):
-    """Parse lines with the host's parser, which refuses what is no message."""
-    return [protocol.parse_line(line.rstrip(b'\n')) for line in lines]
-
-
-@pytest.mark.parametrize('data, limit, expected', [
-    (b'plain', 9, 'plain'),
-    (b'  two \t words\r', 99, 'two words'),
-    (b'\x1b[31mred\x00', 99, '[31mred'),
-    (b'bad \xff utf-8', 99, 'bad \ufffd utf-8'),
-    ('right \u202e to left', 99, 'right to left'),
-    ('half \ud800 pair', 99, 'half pair'),
-    (b'long message', 4, 'long'),
-    (b'', 5, ''),
-])
-def test_text_is_one_printable_line(data, limit, expected):
-    assert agent.clean_text(data, limit) == expected
-
-
-@pytest.mark.parametrize('healths, expected', [
-    ([], 'healthy'),
-    (['healthy', 'degraded'], 'degraded'),
-    (['unhealthy', 'degraded', 'healthy'], 'unhealthy'),
-])
-def test_worst(healths, expected):
-    assert agent.worst(healths) == expected
-
-
-@pytest.mark.parametrize('message', [
-    '', 'short', 'x' * 5000, '\u20ac' * 256, '"' * 256, '\x00' * 256])
-def test_a_line_never_gets_too_long(message):
-    results = tuple(agent.Result('a' * 62 + '%02d' % n, 'unhealthy', message)
-                    for n in range(agent.MAX_AUDITS))
-    line = agent.encode(
-        {'type': 'challenge_response', 'sequence': 2 ** 62, 'nonce': 'n' * 64},
-        agent.Snapshot('unhealthy', results))
-
-    assert len(line) <= protocol.MAX_GUEST_LINE
-    [response] = decoded([line])
-    assert [a.name for a in response.audits] == [r.name for r in results]
-
-
-def test_messages_are_kept_where_there_is_room():
-    audits = agent.Snapshot('degraded', (
-        agent.Result('db', 'degraded', 'x' * 300),))
-
-    [report] = decoded([agent.encode({'type': 'report'}, audits)])
-
-    assert report.audits[0].message == 'x' * 256
-
-
-LINES = [
-    (b'one\n', [b'one']),
-    (b'one\ntwo\n', [b'one', b'two']),
-    (b'one\n\ntw', [b'one', b'']),
-    (b'x' * 1024 + b'\n', [b'x' * 1024]),
-    (b'x' * 1025 + b'\nafter\n', [b'after']),
-    (b'x' * 9999 + b'\nafter\n', [b'after']),
-]
-
-
-@pytest.mark.parametrize('data, expected', LINES)
-@pytest.mark.parametrize('size', [1, 700, 100000])
-def test_lines_are_cut_however_they_arrive(data, expected, size):
-    reader = agent.LineReader()
-    lines = []
-    for start in range(0, len(data), size):
-        lines += reader.feed(data[start:start + size])
-    assert lines == expected
-
-
-def test_a_line_without_end_takes_no_memory():
-    reader = agent.LineReader()
-    for _ in range(100):
-        assert reader.feed(b'x' * 4096) == []
-        assert len(reader._buffer) <= agent.MAX_HOST_LINE
-
-
-def test_init_introduces_the_agent():
-    conversation = agent.Conversation(['db'], 'boot-1')
-
-    assert decoded([conversation.init()]) == [
-        protocol.Init(agent.NAME, 'boot-1', ('db',))]
-
-
-@pytest.mark.parametrize('status, health, audits', [
-    (UNKNOWN, None, ()),
-    (FINE, 'healthy', ()),
-    (snapshot(('db', 'unhealthy')), 'unhealthy', ('db',)),
-])
-def test_an_answer_echoes_and_tells_the_health(status, health, audits):
-    [answer] = decoded(agent.Conversation().receive(challenge(7, 'abc'),
-                                                    status))
-
-    assert (answer.sequence, answer.nonce) == (7, 'abc')
-    assert answer.health == health
-    assert tuple(a.name for a in answer.audits) == audits
-
-
-def test_challenges_in_one_read_are_all_answered():
-    answers = decoded(agent.Conversation().receive(
-        challenge(1, 'a') + challenge(2, 'b') + challenge(3, 'c')[:9], FINE))
-
-    assert [a.nonce for a in answers] == ['a', 'b']
-
-
-@pytest.mark.parametrize('line', [
-    b'', b'garbage', b'\xff\xfe', b'[]', b'7', b'null',
-    b'{"type":"challenge"}',
-    b'{"type":"challenge","sequence":true,"nonce":"n"}',
-    b'{"type":"challenge","sequence":"1","nonce":"n"}',
-    b'{"type":"challenge","sequence":1,"nonce":2}',
-    b'{"type":["challenge"],"sequence":1,"nonce":"n"}',
-    b'{"type":"init_ack","version":1}',
-    b'{"type":"nack","reason":{"a":1}}', b'[' * 1000,
-])
-def test_anything_else_is_not_answered(line):
-    conversation = agent.Conversation()
-
-    assert conversation.receive(line + b'\n', FINE) == []
-    assert len(conversation.receive(challenge(), FINE)) == 1
-
-
-@pytest.mark.parametrize('sequences, inits', [
-    ([1, 2, 3], 0), ([5, 1, 2], 1), ([1, 1], 1)])
-def test_a_host_that_counts_anew_is_told_who_we_are(sequences, inits):
-    conversation = agent.Conversation()
-    lines = []
-    for sequence in sequences:
-        lines += conversation.receive(challenge(sequence), FINE)
-
-    assert sum(isinstance(m, protocol.Init) for m in decoded(lines)) == inits
-
-
-UP = snapshot(('db', 'healthy'))
-DOWN = snapshot(('db', 'unhealthy'))
-
-
-@pytest.mark.parametrize('told, then, expected', [
-    (UP, UP, []),
-    (UP, DOWN, ['unhealthy']),
-    (DOWN, UP, ['healthy']),
-    (DOWN, snapshot(('db', 'unhealthy'), ('x', 'degraded')), ['unhealthy']),
-    (UP, agent.Snapshot(None, UP.results), []),
-])
-def test_a_change_of_health_is_reported_once(told, then, expected):
-    conversation = agent.Conversation()
-    conversation.receive(challenge(), told)
-
-    reports = decoded(conversation.report(then) + conversation.report(then))
-
-    assert [r.health for r in reports] == expected
-
-
-def test_nothing_is_reported_before_the_first_challenge():
-    assert agent.Conversation().report(DOWN) == []
+@pytest.fixture(scope='module')
+def shipped(tmp_path_factory):
+    """The file that is shipped."""
+    path = tmp_path_factory.mktemp('shipped') / 'vmhealth-guest'
+    bundle.main([str(path)])
+    return path
 
 
 @pytest.fixture
-def host():
-    """A pseudo-terminal in the port's place: its master is the host."""
-    master, slave = os.openpty()
-    tty.setraw(slave)
-    path = os.ttyname(slave)
-    yield master, path
-    os.close(slave)
-    os.close(master)
+def run(shipped, host, tmp_path):
+    """A function that starts the shipped agent with the host as its port."""
+    processes = []
 
+    def start(*options, **environ):
+        processes.append(subprocess.Popen(
+            [sys.executable, '-I', str(shipped), '--port', host[1],
+             '--audits-dir', str(tmp_path / 'audits.d'), '--notices-dir',
+             str(tmp_path / 'notices.d'), *options],
+            env=dict(os.environ, **environ)))
+        return processes[-1]
 
-def read_messages(fd, count):
-    """Read so many messages; give up after some seconds of silence."""
-    data = b''
-    while data.count(b'\n') < count:
-        assert select.select([fd], [], [], 20)[0], 'the agent says nothing'
-        data += os.read(fd, 4096)
-    return decoded(data.splitlines())
-
-
-def test_agent_serves_the_port_until_it_is_stopped(host):
-    master, path = host
-    guest = agent.Agent(lambda: agent.Port(path), lambda: 'boot-2')
-    guest.board.keep(['db'])
-    thread = threading.Thread(target=guest.run, daemon=True)
-    thread.start()
-
-    [init] = read_messages(master, 1)
-    os.write(master, challenge(1, 'first'))
-    [answer] = read_messages(master, 1)
-    guest.board.finish(agent.Result('db', 'unhealthy', 'gone'))
-    [report] = read_messages(master, 1)
-    guest.stop()
-    [farewell] = read_messages(master, 1)
-    thread.join(20)
-
-    assert init.boot_id == 'boot-2'
-    assert (answer.nonce, answer.health) == ('first', None)
-    assert (report.health, report.audits[0].message) == ('unhealthy', 'gone')
-    assert farewell == protocol.Exit('terminated')
-    assert not thread.is_alive()
-
-
-class ScriptedPort:
-    """A port that gives what a list says and then stops the agent."""
-
-    def __init__(self, reads):
-        self.reads = reads
-        self.unsent = []
-        self.sent = []
-        self.full = False
-        self.fd = os.open(os.devnull, os.O_RDONLY)
-        self.guest = None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        os.close(self.fd)
-
-    def read(self):
-        if len(self.reads) == 1:
-            self.guest.stop()
-        value = self.reads.pop(0)
-        if isinstance(value, Exception):
-            raise value
-        return value
-
-    def flush(self):
-        if self.full:
-            self.full = False
-            return False
-        self.sent += self.unsent
-        self.unsent = []
-        return True
-
-    def forget(self):
-        self.unsent = []
-
-
-def test_a_refusal_is_said_when_its_text_changes(caplog):
-    conversation = agent.Conversation()
-    for reason in ('a', 'a', 'b'):
-        conversation.receive(protocol.nack(reason), FINE)
-
-    assert [message[-1] for message in caplog.messages] == ['a', 'b']
-
-
-def run_scripted(*scripts, full=False):
-    """Run an agent on ports that give what the scripts say.
-
-    :param full: the first port takes nothing at the first attempt
-    """
-    ports = [ScriptedPort(list(script)) for script in scripts]
-    ports[0].full = full
-    opened = iter(ports)
-    guest = agent.Agent(lambda: next(opened))
-    # Instead of sleeping.
-    guest._wait = lambda *args, **kwargs: None
-    for port in ports:
-        port.guest = guest
-    guest.run()
-    return [[type(m).__name__ for m in decoded(port.sent)] for port in ports]
-
-
-@pytest.mark.parametrize('reads, sent', [
-    # No host client: an empty read is no end of file.
-    ([None, None, None], []),
-    ([None, b'', b''], ['Init', 'Exit']),
-    ([b'', None, b''], ['Init', 'Init', 'Exit']),
-    ([b'', challenge(1), None, challenge(2)],
-     ['Init', 'ChallengeResponse', 'Init', 'ChallengeResponse', 'Exit']),
-    # Half a line of a client that left is not glued to the next one's.
-    ([challenge(1)[:20], None, challenge(2)],
-     ['Init', 'Init', 'ChallengeResponse', 'Exit']),
-])
-def test_a_host_that_comes_and_goes(reads, sent):
-    assert run_scripted(reads) == [sent]
-
-
-def test_what_one_client_did_not_read_is_not_sent_to_the_next():
-    assert run_scripted([b'', None, b''], full=True) == [['Init', 'Exit']]
-
-
-def test_an_empty_read_means_that_no_host_client_is_there(host):
-    with agent.Port(os.devnull) as port:
-        assert port.read() is None
-    with agent.Port(host[1]) as port:
-        assert port.read() == b''
-
-
-def test_the_port_is_opened_again_after_an_error():
-    assert run_scripted([b'', OSError(5, 'gone'), b''], [b'', b'']) == [
-        ['Init'], ['Init', 'Exit']]
-
-
-@pytest.mark.parametrize('before, said', [
-    ([None], ['gone']),        # it opens, but nobody has spoken
-    ([b''], ['gone'] * 3),
-])
-def test_a_port_that_breaks_again_and_again(before, said, caplog):
-    broken = [*before, OSError(5, 'gone'), b'']
-
-    run_scripted(broken, broken, broken, [b''])
-
-    assert [record.getMessage().split()[-1] for record in caplog.records
-            if record.levelno >= logging.WARNING] == said
-
-
-def test_what_the_host_does_not_read_is_bounded(host):
-    master, path = host
-    with agent.Port(path) as port:
-        line = agent.encode({'type': 'exit', 'reason': 'x' * 3000})
-        for _ in range(100):
-            port.unsent.append(line)
-            port.flush()
-        assert not port.flush()
-        assert len(port.unsent) <= agent.MAX_UNSENT
-        while not port.flush():
-            os.read(master, 65536)
-
-
-def test_a_guest_without_the_port_is_told_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(agent.os, 'listdir', lambda path: [])
-    monkeypatch.setattr(agent.os.path, 'exists', lambda path: False)
-    with pytest.raises(FileNotFoundError, match='no virtio-serial port'):
-        agent.find_port()
-
-
-def test_sigterm_ends_the_process_with_a_farewell(host, tmp_path):
-    master, path = host
-    process = subprocess.Popen(
-        [sys.executable, agent.__file__, '--port', path, '--audits-dir',
-         str(tmp_path)])
-    try:
-        [init] = read_messages(master, 1)
-        process.send_signal(signal.SIGTERM)
-        [farewell] = read_messages(master, 1)
-        assert process.wait(20) == 0
-    finally:
+    yield start
+    for process in processes:
         process.kill()
         process.wait()
+
+
+def test_sigterm_ends_the_process_with_a_farewell(run, host):
+    process = run()
+    [init] = read_messages(host[0], 1)
+    process.send_signal(signal.SIGTERM)
+    [farewell] = read_messages(host[0], 1)
+
+    assert process.wait(20) == 0
     assert isinstance(init, protocol.Init)
     assert isinstance(farewell, protocol.Exit)
 
 
-def test_old_guests_can_read_the_agent():
-    ast.parse(pathlib.Path(agent.__file__).read_text(),
-              feature_version=(3, 6))
+def test_an_audit_reaches_the_host(run, host, tmp_path, program):
+    (tmp_path / 'audits.d').mkdir()
+    program('audits.d/db', '#!/bin/sh\necho gone; exit 2\n')
+    run()
+    read_messages(host[0], 1)
+    os.write(host[0], challenge(1))
+    [found] = read_messages(host[0], 1)
+    if found.health is None:    # the answer was there before the result
+        [found] = read_messages(host[0], 1)
+
+    [audit] = found.audits
+    assert (audit.name, audit.health, audit.message) == (
+        'db', 'unhealthy', 'gone')
 
 
-def test_limits_are_those_of_the_protocol():
-    assert agent.CHANNEL == protocol.CHANNEL_NAME
-    assert agent.VERSION == protocol.VERSION
-    assert agent.MAX_LINE == protocol.MAX_GUEST_LINE
-    assert agent.MAX_HOST_LINE == protocol.MAX_HOST_LINE
-    assert json.loads(agent.Conversation.exit('x'))['type'] == 'exit'
+def test_a_notice_is_run_and_answered(run, host, tmp_path, program):
+    (tmp_path / 'notices.d').mkdir()
+    program('notices.d/app', '#!/bin/sh\necho "$@" >%s/said\n' % tmp_path)
+    run()
+    [init] = read_messages(host[0], 1)
+    # Far longer than a test may take: an answer at the end of it fails.
+    os.write(host[0], protocol.notice(5, 'suspend', 600000))
+
+    assert init.notices
+    assert read_messages(host[0], 1) == [protocol.NoticeAck(5)]
+    assert (tmp_path / 'said').read_text() == 'suspend 600000\n'
+
+
+def test_a_program_that_hangs_delays_no_answer(
+        run, host, tmp_path, program):
+    (tmp_path / 'notices.d').mkdir()
+    program('notices.d/app', '#!/bin/sh\nexec sleep 5\n')
+    run()
+    read_messages(host[0], 1)
+    os.write(host[0], protocol.notice(5, 'stop', 1000) + challenge(1))
+
+    said = []
+    while not said or not isinstance(said[-1], protocol.NoticeAck):
+        said += read_messages(host[0], 1)
+    # its health may become known in between
+    assert [type(m).__name__ for m in said
+            if not isinstance(m, protocol.Report)] == [
+                'ChallengeResponse', 'NoticeAck']
+
+
+def test_systemd_is_told_and_audits_do_not_inherit_it(
+        run, host, tmp_path, program):
+    path = str(tmp_path / 'notify')
+    (tmp_path / 'audits.d').mkdir()
+    program('audits.d/env', '#!/bin/sh\nenv | grep -c "NOTIFY\\|WATCHDOG"\n'
+                            'exit 2\n')
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(path)
+        receiver.settimeout(20)
+        process = run(NOTIFY_SOCKET=path, WATCHDOG_USEC='30000000')
+        first = receiver.recv(4096).split(b'\n')
+        read_messages(host[0], 1)
+        os.write(host[0], challenge(1))
+        [found] = read_messages(host[0], 1)
+        if found.health is None:
+            [found] = read_messages(host[0], 1)
+        process.send_signal(signal.SIGTERM)
+        said = b''
+        while b'STOPPING=1' not in said:
+            said = receiver.recv(4096)
+
+    assert first[0] == b'READY=1'
+    assert b'WATCHDOG=1' in first
+    assert found.audits[0].message == '0'
+
+
+def test_the_watchdog_is_petted_and_closed(run, host, tmp_path):
+    device = tmp_path / 'watchdog'
+    device.write_bytes(b'')
+    process = run('--watchdog', str(device))
+    read_messages(host[0], 1)
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(20) == 0
+    written = device.read_bytes()
+    assert written[-1:] == b'V'
+    assert set(written[:-1]) == set(b'.')
+
+
+@pytest.mark.parametrize('scripts, status, printed', [
+    ({}, 0, ''),
+    ({'a': 'echo fine'}, 0, 'healthy    a: fine\n'),
+    ({'a': 'echo fine', 'b': 'echo bad; exit 2'}, 2,
+     'healthy    a: fine\nunhealthy  b: bad\n'),
+])
+def test_once_runs_the_audits_and_ends(
+        program, tmp_path, capsys, scripts, status, printed):
+    for name, script in scripts.items():
+        program(name, '#!/bin/sh\n%s\n' % script)
+
+    assert agent.main(['--once', '--audits-dir', str(tmp_path)]) == status
+    assert capsys.readouterr().out == printed
+
+
+def test_once_says_that_there_are_no_audits_to_be_had(program, shipped):
+    # No directory: as root, which tests may be, reads any directory there is.
+    path = program('file')
+
+    done = subprocess.run(
+        [sys.executable, str(shipped), '--once', '--audits-dir', str(path)],
+        capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout) == (agent.NO_AUDITS, '')
+    [line] = done.stderr.splitlines()
+    assert 'cannot be listed' in line and str(path) in line
+    assert agent.NO_AUDITS not in range(len(HEALTH_BY_STATUS))
+
+
+def test_an_audit_has_no_input(program, tmp_path, shipped):
+    program('db', '#!/bin/sh\nread -r line || echo no input\n')
+
+    done = subprocess.run(
+        [sys.executable, str(shipped), '--once', '--audits-dir',
+         str(tmp_path)], input=b'a line\n', capture_output=True)
+
+    assert done.stdout == b'healthy    db: no input\n'
+
+
+def test_the_audits_thread_is_expected_from_the_start(
+        monkeypatch, tmp_path, program):
+    """It may hang in its first look, and looks after the notices, too."""
+    made, started = [], []
+
+    class Agent:
+        stop = None
+
+        def __init__(self, open_port, waker, board, notices, *others):
+            made.append((board, notices))
+
+        def run(self):
+            pass
+
+    monkeypatch.setattr(agent, 'Agent', Agent)
+    monkeypatch.setattr(agent, 'start_thread', started.append)
+    monkeypatch.setattr(agent.signal, 'signal', lambda *args: None)
+    agent.main(['--audits-dir', str(tmp_path / 'none'), '--notices-dir',
+                str(tmp_path)])
+    [(board, notices)], [run] = made, started
+    wanted = notices.wanted
+    late = board.snapshot(time.monotonic() + LOOK_LATE_SECONDS)
+    program('app')
+    run.__self__.step(0.0)
+
+    assert [result.name for result in late.results] == [OWN_AUDIT]
+    assert (wanted, notices.wanted) == (False, True)
+
+
+@pytest.mark.parametrize('option, value', [
+    *[('--interval', value) for value in ('0', 'soon', '-1', 'nan', '1e9')],
+    ('--watchdog-grace', '0'),
+    *[('--watchdog-timeout', value) for value in ('4', '3601', '9.5', 'x')],
+])
+def test_bad_options_are_refused(option, value, capsys):
+    with pytest.raises(SystemExit) as caught:
+        agent.parse_args([option, value])
+
+    assert caught.value.code == 2
+    assert option in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('text, expected', [
+    ('db', ['db']), ('db, web', ['db', 'web']), ('', []), (',', [])])
+def test_names_of_audits(text, expected):
+    assert agent.names(text) == expected
+
+
+@pytest.mark.parametrize('options, environ, expected', [
+    ([], {}, []),
+    ([], {'NOTIFY_SOCKET': '@x'}, ['Notifier']),
+    (['--watchdog', '/dev/watchdog'], {}, ['Watchdog']),
+    (['--watchdog', '/dev/watchdog'], {'NOTIFY_SOCKET': '@x'},
+     ['Notifier', 'Watchdog']),
+])
+def test_who_is_told_that_the_loop_is_alive(options, environ, expected):
+    keepers = agent.make_keepers(agent.parse_args(options), environ)
+
+    assert [type(keeper).__name__ for keeper in keepers] == expected

@@ -14,13 +14,14 @@
 """What is shipped beside the Python agent: shell agent, unit, cloud-init."""
 
 import base64
+import configparser
 import gzip
 import os
 import pathlib
 import re
-import select
 import shutil
 import subprocess
+import sys
 import tty
 
 import pytest
@@ -28,19 +29,16 @@ import yaml
 
 from nova_vmhealth.core import protocol
 from nova_vmhealth.guest import agent
+from nova_vmhealth.guest import audits
+from nova_vmhealth.guest import board
+from nova_vmhealth.guest import bundle
+from nova_vmhealth.guest import notices
+from nova_vmhealth.guest import processes
+from tests.unit.guest.helpers import read_messages
 
-GUEST = pathlib.Path(agent.__file__).parent
-SHELLS = [shell for shell in (['busybox', 'sh'], ['sh'])
+GUEST = pathlib.Path(bundle.__file__).parent
+SHELLS = [shell for shell in (['busybox', 'sh'], ['dash'], ['sh'])
           if shutil.which(shell[0])]
-
-
-def read_answers(fd, count):
-    """Read so many messages; give up after some seconds of silence."""
-    data = b''
-    while data.count(b'\n') < count:
-        assert select.select([fd], [], [], 20)[0], 'the agent says nothing'
-        data += os.read(fd, 4096)
-    return [protocol.parse_line(line) for line in data.splitlines()]
 
 
 @pytest.mark.parametrize('shell', SHELLS, ids=' '.join)
@@ -52,8 +50,9 @@ def test_shell_agent_answers_challenges_and_nothing_else(shell):
     try:
         os.write(master, protocol.init_ack(1000, 1000) + b'garbage\n'
                  + protocol.challenge(7, 'abc') + protocol.nack('challenge')
+                 + protocol.notice(1, 'reboot', 2000)
                  + b'{"nonce": "d:e", "sequence": 8, "type": "challenge"}\n')
-        answers = read_answers(master, 2)
+        answers = read_messages(master, 2)
     finally:
         process.kill()
         process.wait()
@@ -79,7 +78,7 @@ def test_shell_agent_finds_a_port_that_comes_late(shell, tmp_path):
                 break
         port.symlink_to(os.ttyname(slave))
         os.write(master, protocol.challenge(7, 'abc'))
-        answers = read_answers(master, 1)
+        answers = read_messages(master, 1)
     finally:
         process.kill()
         process.communicate()
@@ -89,6 +88,41 @@ def test_shell_agent_finds_a_port_that_comes_late(shell, tmp_path):
     assert answers == [protocol.ChallengeResponse(7, 'abc')]
 
 
+@pytest.mark.parametrize('shell', SHELLS, ids=' '.join)
+def test_shell_agent_says_that_it_stops(shell, host):
+    master, path = host
+    process = subprocess.Popen(
+        [*shell, str(GUEST / 'vmhealth-guest.sh'), path])
+    try:
+        os.write(master, protocol.challenge(7, 'abc'))
+        read_messages(master, 1)
+        process.terminate()
+        found = read_messages(master, 1)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+    assert found == [protocol.Exit('terminated')]
+
+
+@pytest.mark.parametrize('shell', SHELLS, ids=' '.join)
+def test_shell_agent_stops_without_a_port(shell, tmp_path):
+    process = subprocess.Popen(
+        [*shell, '-x', str(GUEST / 'vmhealth-guest.sh'),
+         str(tmp_path / 'none')], stderr=subprocess.PIPE)
+    try:
+        for line in process.stderr:
+            if line == b'+ sleep 1\n':
+                break
+        process.terminate()
+        process.stderr.read()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_shell_agent_is_small():
     code = [line for line in (GUEST / 'vmhealth-guest.sh').read_text()
             .splitlines() if line.strip() and not line.strip()[0] == '#']
@@ -96,37 +130,71 @@ def test_shell_agent_is_small():
 
 
 @pytest.fixture
-def user_data():
-    """The user data, made by the command that the snippet's head gives."""
+def user_data(tmp_path):
+    """The user data, made by the command that the template's head gives."""
     text = (GUEST / 'cloud-init.yaml').read_text()
-    command = re.search(r'^#   (sed .*)$', text, re.MULTILINE).group(1)
-    made = subprocess.run(['sh', '-c', command], cwd=GUEST, check=True,
-                          capture_output=True).stdout
+    [command] = re.findall(r'^#   python3 (.*) user-data$', text, re.MULTILINE)
+    path = tmp_path / 'user-data'
+    subprocess.run([sys.executable, *command.split(), str(path)],
+                   cwd=GUEST.parents[1], check=True)
     # Nova's limit, for the base64 form in which user data is sent.
-    assert len(base64.b64encode(made)) < 65535
-    return yaml.safe_load(made)
+    assert len(base64.b64encode(path.read_bytes())) < 65535
+    return yaml.safe_load(path.read_text())
 
 
 def test_cloud_init_installs_the_files_that_are_shipped(user_data):
     files = {entry['path']: entry for entry in user_data['write_files']}
-    installed = files['/usr/local/lib/vmhealth-guest.py']['content']
+    installed = files['/usr/local/bin/vmhealth-guest']
     unit = files['/etc/systemd/system/vmhealth-guest.service']['content']
 
-    assert gzip.decompress(base64.b64decode(installed)) == (
-        GUEST / 'agent.py').read_bytes()
+    assert gzip.decompress(
+        base64.b64decode(installed['content'])) == bundle.make()
+    assert installed['permissions'] == '0755'
     assert unit == (GUEST / 'vmhealth-guest.service').read_text()
-    assert '/usr/local/lib/vmhealth-guest.py' in unit
+    assert '\nExecStart=/usr/local/bin/vmhealth-guest\n' in unit
+
+
+def installed(user_data, directory, folder):
+    """Install the only program of a directory; return its path."""
+    [entry] = [entry for entry in user_data['write_files']
+               if entry['path'].startswith(directory)]
+    path = folder / pathlib.Path(entry['path']).name
+    path.write_text(entry['content'])
+    path.chmod(int(entry['permissions'], 8))
+    return path
 
 
 def test_cloud_init_brings_an_audit_that_works(user_data, tmp_path):
-    [audit] = [entry for entry in user_data['write_files']
-               if entry['path'].startswith(agent.DEFAULT_AUDITS_DIR)]
-    path = tmp_path / 'root-disk'
-    path.write_text(audit['content'])
-    path.chmod(int(audit['permissions'], 8))
+    (tmp_path / 'audits').mkdir()
+    installed(user_data, agent.DEFAULT_AUDITS_DIR, tmp_path / 'audits')
 
-    [found] = agent.discover(str(tmp_path), 10.0, 5.0, print)
-    result = agent.run_audit(found)
+    [found] = audits.discover(str(tmp_path / 'audits'), 10.0, 5.0, print)
+    result = audits.run_audit(found)
 
     assert found.interval == 30.0
     assert re.fullmatch(r'/ is \d+% full', result.message)
+
+
+@pytest.mark.parametrize('operation, synced', [
+    ('stop', b'synced\n'), ('reboot', b'synced\n'), ('resumed', b'')])
+def test_cloud_init_brings_a_notice_that_works(
+        user_data, tmp_path, program, monkeypatch, operation, synced):
+    path = installed(user_data, agent.DEFAULT_NOTICES_DIR, tmp_path)
+    (tmp_path / 'bin').mkdir()
+    program('bin/sync', '#!/bin/sh\necho synced\n')
+    monkeypatch.setenv(
+        'PATH', '%s:%s' % (tmp_path / 'bin', os.environ['PATH']))
+
+    assert notices.PROGRAM_NAME.match(path.name)
+    assert processes.run([str(path), operation, '500'], 60.0) == (0, synced)
+
+
+def test_the_unit_agrees_with_the_agent():
+    unit = configparser.ConfigParser(strict=False)
+    unit.optionxform = str
+    unit.read(str(GUEST / 'vmhealth-guest.service'))
+    service = unit['Service']
+
+    assert service['Type'] == 'notify'
+    # A hung audits' thread is told to the host before systemd ends us.
+    assert int(service['WatchdogSec']) > 2 * board.LOOK_LATE_SECONDS
