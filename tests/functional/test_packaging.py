@@ -149,7 +149,8 @@ def test_entry_points_name_what_is_there(wheel, tmp_path):
     points = next(importlib.metadata.distributions(
         path=[str(tmp_path)])).entry_points
     assert {point.name for point in points.select(
-        group='console_scripts')} == {'nova-vmhealth', 'vmhealth-guest'}
+        group='console_scripts')} == {
+            'nova-vmhealth', 'vmhealth-guest', 'vmhealth-guest-conformance'}
     assert points.select(group='nova.api.extra_spec_validators')
     assert points.select(group='oslo.config.opts')
     for point in points:
@@ -159,6 +160,7 @@ def test_entry_points_name_what_is_there(wheel, tmp_path):
 @pytest.mark.parametrize('module, call', [
     ('nova_vmhealth.cmd.main', "module.main(['--help'])"),
     ('nova_vmhealth.cmd.main', "module.main(['listen', '--help'])"),
+    ('nova_vmhealth.conformance.main', "module.main(['--list'])"),
     ('nova_vmhealth.notifications.listener', 'module.Listener'),
     ('nova_vmhealth.conf.opts', 'module.list_opts()'),
 ])
@@ -167,10 +169,11 @@ def test_consumers_need_neither_nova_nor_libvirt(module, call):
     run(sys.executable, '-c', code, cwd=ROOT)
 
 
-def test_guest_agent_needs_the_standard_library_only():
+def test_guest_agent_needs_the_standard_library_only(tmp_path):
     """Also not its own package: in a guest it is one copied file."""
-    out = run(sys.executable, '-I', '-S',
-              ROOT / 'nova_vmhealth' / 'guest' / 'agent.py', '--help')
+    agent = tmp_path / 'vmhealth-guest'
+    run(sys.executable, '-m', 'nova_vmhealth.guest.bundle', agent, cwd=ROOT)
+    out = run(sys.executable, '-I', '-S', agent, '--help', cwd=tmp_path)
     assert 'usage' in out.lower()
 
 
