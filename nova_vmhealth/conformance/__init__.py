@@ -10,4 +10,4 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The reference guest agents."""
+"""A suite that checks whether a guest agent conforms to the protocol."""

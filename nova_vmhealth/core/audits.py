@@ -21,7 +21,7 @@ from nova_vmhealth.core.protocol import AuditReport
 from nova_vmhealth.core.vocabulary import Health
 
 # A guest chooses the names of its audits, and each can become a condition
-# with its notifications: more than these are ignored.
+# with its notifications: more than these at a time are ignored.
 MAX_AUDITS = 16
 # A guest that toggles is told of once a second and audit, with the last state.
 MIN_CHANGE_S = 1.0
@@ -64,6 +64,11 @@ class AuditBoard:
 
     The first word on a subject is told even if it is healthy: a condition of
     an earlier run of the host may still be open.
+
+    When there is no place for another audit, one that is told to be healthy
+    and that the guest does not mention any more makes way.
+
+    :ivar ignored: how many words on audits found no place
     """
 
     __slots__ = ('_subjects', '_next_at', 'ignored')
@@ -87,12 +92,14 @@ class AuditBoard:
         :returns: what is to be told now
         """
         changes: list[HealthChanged] = []
-        for audit in audits:
-            self._note(audit.name, audit.health, audit.message, now, changes)
+        mentioned = {audit.name for audit in audits}
         if health is Health.HEALTHY:
-            mentioned = {audit.name for audit in audits}
             for name in self._subjects.keys() - mentioned:
                 self._note(name, Health.HEALTHY, '', now, changes)
+        for audit in audits:
+            if self._has_place(audit.name, mentioned, now):
+                self._note(audit.name, audit.health, audit.message, now,
+                           changes)
         if health is not None:
             explained = health is Health.HEALTHY or any(
                 _RANK[subject.health] >= _RANK[health]
@@ -118,15 +125,33 @@ class AuditBoard:
         """Return when :meth:`flush` has something to do; inf is never."""
         return self._next_at
 
+    def _has_place(self, name: str, mentioned: set[str], now: float) -> bool:
+        """Say whether an audit can be noted, after making way for it."""
+        # One more than the audits: the guest as a whole has its place.
+        if (name in self._subjects or name == OVERALL
+                or len(self._subjects.keys() - {OVERALL}) < MAX_AUDITS):
+            return True
+        leaving = [(subject.free_at, other)
+                   for other, subject in self._subjects.items()
+                   if other != OVERALL and other not in mentioned
+                   and subject.told is subject.health is Health.HEALTHY]
+        if not leaving:
+            self.ignored += 1
+            return False
+        free_at, other = min(leaving)
+        if now < free_at:
+            # A guest with ever new names is told of no faster than one that
+            # toggles. Until then there is something to do, so that what it
+            # says next is looked at though it says the same.
+            self._next_at = min(self._next_at, free_at)
+            return False
+        del self._subjects[other]
+        return True
+
     def _note(self, name: str, health: Health, message: str, now: float,
               changes: list[HealthChanged]) -> None:
         subject = self._subjects.get(name)
         if subject is None:
-            # One more than the audits: the guest as a whole has its place.
-            if name != OVERALL and (len(self._subjects.keys() - {OVERALL})
-                                    >= MAX_AUDITS):
-                self.ignored += 1
-                return
             if self._subjects is _NOTHING:
                 self._subjects = {}
             subject = self._subjects[name] = _Subject()

@@ -65,6 +65,12 @@ def read_boot_id():
         return ''
 
 
+def say(text):
+    """Print a line; what standard output cannot encode is escaped."""
+    encoding = sys.stdout.encoding or 'ascii'
+    print(text.encode(encoding, 'backslashreplace').decode(encoding))
+
+
 def run_once(find):
     """Run audits one after the other, print what they say.
 
@@ -78,7 +84,7 @@ def run_once(find):
         return NO_AUDITS
     results = [audits.run_audit(audit) for audit in found]
     for result in results:
-        print('%-10s %s: %s' % (result.health, result.name, result.message))
+        say('%-10s %s: %s' % (result.health, result.name, result.message))
     return HEALTH_BY_STATUS.index(worst(r.health for r in results))
 
 

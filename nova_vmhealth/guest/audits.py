@@ -59,6 +59,9 @@ def discover(directory, interval, timeout, complain):
     """
     audits, problems = [], []
     found = processes.executables(directory, AUDIT_NAME.match)
+    if len(found) > MAX_AUDITS:
+        problems.append('of %d audits the first %d by name are run'
+                        % (len(found), MAX_AUDITS))
     for name, path in found[:MAX_AUDITS]:
         settings = interval, timeout
         try:

@@ -23,8 +23,9 @@ HEALTHY, DEGRADED, UNHEALTHY = 'healthy', 'degraded', 'unhealthy'
 # Exit status to health; the order is also the order of severity.
 HEALTH_BY_STATUS = (HEALTHY, DEGRADED, UNHEALTHY)
 
-# The host tells at most 16 audit names apart, and 16 always fit in a line.
-MAX_AUDITS = 16
+# The host tells at most 16 audit names apart, and 16 always fit in a line; one
+# of them is the agent's own.
+MAX_AUDITS = 15
 # Characters of a message; the later ones are tried when a line gets too long.
 MESSAGE_LIMITS = (256, 64, 0)
 

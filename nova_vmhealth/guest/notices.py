@@ -30,7 +30,9 @@ from nova_vmhealth.guest import processes
 PROGRAM_NAME = re.compile(r'[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}\Z')
 # More hooks than a guest has need of; each takes a thread and a process.
 MAX_PROGRAMS = 16
-# Notices whose programs may run at a time: some of them may hang.
+# Notices whose programs may run at a time: some of them may hang. Those that
+# the host waits for and the others count apart: what hangs after a migration
+# must not keep the guest from getting ready for a stop.
 MAX_UNDER_WAY = 4
 # A program that has not ended in time may go on: to kill one that flushes a
 # database is the worst that can be done to it. But not for ever, seconds.
@@ -100,15 +102,16 @@ class Notices:
         """Run the programs for a Notice that has just come.
 
         Starting a process may take long, as on a dead disk, hence each on a
-        thread of its own.
+        thread of its own. One too many is passed over, and not answered: the
+        guest is not ready for it.
         """
         LOG.info('notice: %s, %d ms', notice.operation, notice.timeout_ms)
         programs = self._programs
         with self._lock:
-            if len(self._under_way) >= MAX_UNDER_WAY:
+            if programs and self._is_full(notice):
                 LOG.warning('notice %s: too many others are under way',
                             notice.operation)
-                programs = []
+                return
             entry = _UnderWay(notice, programs, now)
             self._under_way.append(entry)
         for name, path in programs:
@@ -116,6 +119,12 @@ class Notices:
                 self._start(self._run_one, entry, name, path)
             except RuntimeError as error:  # no room for another thread
                 self._end(entry, name, 'cannot be run: %s' % error)
+
+    def _is_full(self, notice):
+        awaited = notice.timeout_ms > 0
+        others = [entry for entry in self._under_way
+                  if (entry.notice.timeout_ms > 0) == awaited]
+        return len(others) >= MAX_UNDER_WAY
 
     def _run_one(self, entry, name, path):
         notice = entry.notice

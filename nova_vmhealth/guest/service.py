@@ -97,7 +97,7 @@ class Agent:
             self._exchange(port, talk, data, snapshot)
             written = port.flush()
             if not data:
-                self._wait(self._seconds_to_deadline(), port.fd, written)
+                self._wait(self._seconds_to_deadline(talk), port.fd, written)
         if talk is not None:
             self._say_farewell(port)
 
@@ -113,7 +113,7 @@ class Agent:
         now = time.monotonic()
         talk.want_notices(self._notices.wanted)
         port.unsent += talk.receive(data, snapshot, now)
-        port.unsent += talk.report(snapshot)
+        port.unsent += talk.report(snapshot, now)
         for notice in talk.take_notices():
             self._notices.begin(notice, now)
         port.unsent += [talk.notice_ack(sequence)
@@ -139,10 +139,10 @@ class Agent:
             keeper.tick(snapshot, status, now)
         return bool(stalled), snapshot
 
-    def _seconds_to_deadline(self):
+    def _seconds_to_deadline(self, talk):
         now = time.monotonic()
         deadlines = [self._board.next_deadline(now),
-                     self._notices.next_deadline()]
+                     self._notices.next_deadline(), talk.report_due]
         return max(0, min([d - now for d in deadlines if d is not None],
                           default=TICK_SECONDS))
 

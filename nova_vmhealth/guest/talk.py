@@ -44,6 +44,10 @@ MAX_MS = 86400000
 SILENT_INTERVALS = 5
 SILENT_SECONDS = 2.0
 
+# Reports are this far apart, seconds. The host reads little of a guest at a
+# time; audits that fail one after the other must not hold up the answers.
+REPORT_SECONDS = 0.25
+
 OPERATION = re.compile(r'[a-z_]{1,32}\Z')
 
 # timeout in ms; 0: the host does not wait for the answer.
@@ -110,6 +114,8 @@ class Talk:
     :param boot_id: the kernel's id of this boot
     :param notices: whether the guest wants to be told what Nova is about to
         do to it
+    :ivar report_due: when a report that was put off may be sent, in monotonic
+        seconds; None if there is none
     """
 
     def __init__(self, boot_id='', notices=False):
@@ -122,6 +128,7 @@ class Talk:
         self._last_challenge_at = None
         self._introduce_again = False
         self._told = None
+        self._report_at, self.report_due = 0.0, None
         self._notices = collections.deque(maxlen=MAX_NOTICES)
         self._complain = Complaint()
 
@@ -248,17 +255,25 @@ class Talk:
             challenges = challenges[-most:]
         return challenges[-MAX_ANSWERS:]
 
-    def report(self, snapshot):
+    def report(self, snapshot, now):
         """Return the lines that tell a change of health, mostly none.
 
         Nothing is told before the first challenge: its answer carries all.
+
+        :param snapshot: the Snapshot to tell
+        :param now: monotonic time, in seconds
         """
+        self.report_due = None
         essence = self._essence(snapshot)
         if self._told is None or essence == self._told:
+            return []
+        if now < self._report_at:
+            self.report_due = self._report_at
             return []
         self._told = essence
         if snapshot.health is None:
             return []
+        self._report_at = now + REPORT_SECONDS
         return [encode({'type': 'report'}, snapshot)]
 
     @staticmethod

@@ -69,6 +69,18 @@ class Grace:
             return ''
         return ', '.join(ill)
 
+    def unknown(self, snapshot):
+        """Return the names that matter and of which nothing is known.
+
+        Before the health is known there are none: audits may not have ended.
+
+        :param snapshot: the Snapshot of the audits
+        """
+        if snapshot.health is None:
+            return []
+        known = {result.name for result in snapshot.results} | {OWN_AUDIT}
+        return sorted(self._names - known)
+
     def excuse(self, late, now):
         """Do not count some seconds in which the guest did not run."""
         if self._ill_since is not None:
@@ -93,6 +105,7 @@ class Watchdog:
         self._fd = None
         self._pet_at = 0.0
         self._complain = Complaint()
+        self._complain_of_names = Complaint()
 
     def tick(self, snapshot, status, now):
         """Pet the device if it is time and the audits allow it.
@@ -104,6 +117,10 @@ class Watchdog:
         if now < self._pet_at:
             return
         self._pet_at = now + self.period
+        unknown = ', '.join(self._grace.unknown(snapshot))
+        self._complain_of_names(
+            'the watchdog minds audits of which nothing is known: ' + unknown
+            if unknown else '')
         refusal = self._grace.refusal(snapshot, now)
         if refusal:
             self._complain('%s is not petted any more: unhealthy for too '

@@ -169,6 +169,18 @@ def test_once_runs_the_audits_and_ends(
     assert capsys.readouterr().out == printed
 
 
+def test_once_prints_what_standard_output_cannot_encode(
+        program, tmp_path, shipped):
+    program('db', '#!/bin/sh\nprintf "caf\\303\\251"\n')
+
+    done = subprocess.run(
+        [sys.executable, str(shipped), '--once', '--audits-dir',
+         str(tmp_path)], capture_output=True,
+        env=dict(os.environ, PYTHONIOENCODING='ascii'))
+
+    assert (done.returncode, done.stdout) == (0, b'healthy    db: caf\\xe9\n')
+
+
 def test_once_says_that_there_are_no_audits_to_be_had(program, shipped):
     # No directory: as root, which tests may be, reads any directory there is.
     path = program('file')

@@ -15,7 +15,9 @@
 
 import pytest
 
+from nova_vmhealth.core import audits as host_audits
 from nova_vmhealth.guest import audits
+from nova_vmhealth.guest import health
 
 
 def make_audit(name='db', path='', interval=10.0, timeout=5.0):
@@ -90,9 +92,15 @@ def test_only_so_many_audits_are_taken(program, tmp_path):
     for number in range(20):
         program('%02d' % number)
 
-    found = audits.discover(str(tmp_path), 10.0, 5.0, print)
+    said = []
+    found = audits.discover(str(tmp_path), 10.0, 5.0, said.append)
 
-    assert [a.name for a in found] == ['%02d' % n for n in range(16)]
+    assert [a.name for a in found] == ['%02d' % n for n in range(15)]
+    assert said == ['of 20 audits the first 15 by name are run']
+
+
+def test_the_host_has_a_place_for_each_audit_and_the_agents_own():
+    assert health.MAX_AUDITS + 1 == host_audits.MAX_AUDITS
 
 
 def test_no_directory_means_no_audits(tmp_path):

@@ -133,14 +133,37 @@ def test_notices_do_not_pile_up(caplog):
         made.background.started.clear()
         made.begin(Notice(number, 'stop', 2000), 100.0)
 
-    # The one too many runs nothing, and the host need not wait for it.
+    # The one too many runs nothing, and nobody says that the guest is ready.
     assert made.background.started == {}
-    assert made.due(100.0) == [notices.MAX_UNDER_WAY]
+    assert made.due(101.8) == list(range(notices.MAX_UNDER_WAY))
     assert 'too many' in caplog.text
     # Ended or not: once answered, hanging programs still count.
     made.due(102.0)
     made.begin(Notice(9, 'stop', 2000), 102.0)
     assert made.background.started == {}
+
+
+@pytest.mark.parametrize('hung, next_one, run', [
+    (0, 0, False), (0, 2000, True), (2000, 0, True), (2000, 2000, False)])
+def test_those_awaited_and_the_others_do_not_keep_each_other_out(
+        hung, next_one, run):
+    made = Made('app')
+    for number in range(notices.MAX_UNDER_WAY):
+        made.begin(Notice(number, 'x', hung), 100.0)
+    made.due(103.0)
+    made.background.started.clear()
+    made.begin(Notice(9, 'stop', next_one), 110.0)
+
+    assert bool(made.background.started) is run
+    assert made.due(111.9) == ([9] if run and next_one else [])
+
+
+def test_many_notices_with_nothing_to_run_are_all_answered():
+    made = Made()
+    for number in range(8):
+        made.begin(Notice(number, 'stop', 2000), 100.0)
+
+    assert made.due(100.0) == list(range(8))
 
 
 def test_a_program_without_a_thread_holds_up_nothing(caplog):

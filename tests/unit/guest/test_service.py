@@ -287,6 +287,24 @@ def test_a_deadline_is_kept_to(monkeypatch):
     assert parts.waker.waits == pytest.approx([0.4, 0.4])
 
 
+def test_a_report_that_was_put_off_is_sent_in_time(monkeypatch):
+    clocks = Clocks(monkeypatch)
+
+    def fail(name):
+        def read():
+            parts.board.finish(Result(name, 'unhealthy', ''))
+            return b''
+
+        return read
+
+    parts = Parts([challenge(1), fail('a'), fail('b'), b'',
+                   clocks.stall(0.3, 0.3, b''), b''])
+    parts.board.keep(['a', 'b'])
+
+    assert parts.run() == [['Init', ANSWER, 'Report', 'Report', 'Exit']]
+    assert parts.waker.waits == pytest.approx([1.0, 1.0, 0.25, 1.0, 1.0])
+
+
 def test_agent_serves_the_port_until_it_is_stopped(host):
     master, path = host
     waker = Waker()

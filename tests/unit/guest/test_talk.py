@@ -18,7 +18,10 @@ import logging
 
 import pytest
 
+from nova_vmhealth.core.policy import Policy
 from nova_vmhealth.core import protocol
+from nova_vmhealth.core.session import Session
+from nova_vmhealth.core.vocabulary import Health
 from nova_vmhealth.guest import health
 from nova_vmhealth.guest.health import Result
 from nova_vmhealth.guest.health import Snapshot
@@ -280,13 +283,73 @@ def test_a_change_of_health_is_reported_once(told, then, expected):
     talking = talk.Talk()
     talking.receive(challenge(), told, 0.0)
 
-    reports = decoded(talking.report(then) + talking.report(then))
+    reports = decoded(talking.report(then, 0.0)
+                      + talking.report(then, 9.0))
 
     assert [r.health for r in reports] == expected
 
 
 def test_nothing_is_reported_before_the_first_challenge():
-    assert talk.Talk().report(DOWN) == []
+    assert talk.Talk().report(DOWN, 0.0) == []
+
+
+def test_reports_are_so_far_apart():
+    talking = talk.Talk()
+    talking.receive(challenge(), UP, 100.0)
+    first = talking.report(DOWN, 100.0)
+    due = [talking.report_due]
+    soon = talking.report(UP, 100.1)
+    due.append(talking.report_due)
+    later = talking.report(UP, talking.report_due)
+    due.append(talking.report_due)
+
+    assert [r.health for r in decoded(first + later)] == [
+        'unhealthy', 'healthy']
+    assert soon == []
+    assert due == [None, 100.0 + talk.REPORT_SECONDS, None]
+
+
+def test_an_answer_makes_a_report_that_was_put_off_needless():
+    talking = talk.Talk()
+    talking.receive(challenge(), UP, 100.0)
+    talking.report(DOWN, 100.0)
+    talking.report(UP, 100.1)
+    talking.receive(challenge(2), UP, 100.2)
+
+    assert talking.report(UP, 100.2) == []
+    assert talking.report_due is None
+
+
+def test_audits_that_fail_one_after_the_other_hold_up_no_answer():
+    """At the shortest interval, against the host's own session."""
+    session = Session(Policy(True, 100, 100, 3, 0, False, frozenset()),
+                      lambda: '5d41402abc4b2a76' * 2, 100.0)
+    session.connected(100.0)
+    talking = talk.Talk()
+    message = 'the database of this shop does not answer in time at all'
+    outcomes = []
+    for tick in range(2000):    # of a millisecond each
+        now = 100.0 + tick / 1000
+        # Each fails 8 ms after the one before, right after a challenge.
+        failed = max(0, min((tick - 1495) // 8, health.MAX_AUDITS + 1))
+        results = tuple(
+            Result('shop-%02d' % n,
+                   'unhealthy' if n < failed else 'healthy', message)
+            for n in range(health.MAX_AUDITS + 1))
+        status = Snapshot(health.worst(r.health for r in results), results)
+        if session.next_deadline() <= now:
+            outcomes += session.handle_timer(now)
+        data = session.data_to_send()
+        session.sent(len(data))
+        lines = talking.receive(data, status, now)
+        lines += talking.report(status, now)
+        assert session.reading_resumes_at(now) is None
+        outcomes += session.receive(b''.join(lines), now)
+
+    assert {type(outcome).__name__ for outcome in outcomes} == {
+        'Established', 'HealthChanged'}
+    assert len([o for o in outcomes if type(o).__name__ == 'HealthChanged'
+                and o.health is Health.UNHEALTHY]) == len(results)
 
 
 def test_a_refusal_is_said_when_its_text_changes(caplog):

@@ -134,6 +134,24 @@ def test_the_real_ioctl_of_what_is_no_watchdog(device, caplog):
     made.stop()
 
 
+@pytest.mark.parametrize('names, status, said', [
+    ([], WEB, []),
+    (['web', OWN_AUDIT], SLOW._replace(results=WEB.results), []),
+    (['web', 'bd', 'x'], WEB, ['bd, x']),
+    # An audit may not have ended yet.
+    (['bd'], UNKNOWN, []),
+])
+def test_names_that_no_audit_has_are_said_once(
+        device, caplog, names, status, said):
+    made = watchdog.Watchdog(str(device), 30, watchdog.Grace(names, 60.0),
+                             Driver().ioctl)
+    for now in range(5):
+        made.tick(status, '', float(now))
+    made.stop()
+
+    assert [m.rpartition(': ')[2] for m in caplog.messages] == said
+
+
 def test_it_is_said_once_that_it_is_not_petted(device, caplog):
     made = make(device, Driver())
     for now in range(0, 100):
