@@ -157,6 +157,12 @@ When ``mass_loss_percent`` is reached too, one ``host.health`` notification
 with the cause ``many_guests_lost`` is sent, every loss that is told meanwhile
 names it, and nothing is done to a guest (see ``allowed_actions``). 0 turns
 this off.
+
+A host with fewer guests with a heartbeat than this is never suspected: lower
+it where hosts have few. On the other hand, one project with so many guests on
+a host, and ``mass_loss_percent`` of them, can make the host suspected by
+silencing its own, and so keep actions from everyone's: raise both where you
+rely on actions.
 """),
     cfg.IntOpt(
         'mass_loss_percent', default=20, min=1, max=100,
@@ -191,7 +197,8 @@ host itself is suspected (see ``mass_loss_guests``).
         help="""
 Most actions on one guest within ``action_window_s``.
 
-A guest that is lost once more is told of as ever, and left alone.
+A guest that is lost once more is told of as ever, and left alone. The count is
+kept in memory: it begins anew when nova-compute is started.
 """),
     cfg.FloatOpt(
         'action_window_s', default=3600.0, min=1.0, max=7 * _DAY_S,
@@ -199,13 +206,15 @@ A guest that is lost once more is told of as ever, and left alone.
 Time within which ``max_actions`` are counted, in seconds.
 """),
     cfg.FloatOpt(
-        'action_delay_s', default=5.0, min=0.0, max=3600.0,
+        'action_delay_s', default=10.0, min=0.0, max=3600.0,
         help="""
 Time between the loss of a heartbeat and the action, in seconds.
 
 A guest that answers again in this time is left alone. It is also the time in
-which the loss of many guests shows that the host is to blame, so keep it
-above zero.
+which the loss of many guests shows that the host is to blame: where
+``allowed_actions`` is not empty and ``mass_loss_guests`` not 0, less than
+``mass_loss_window_s`` is refused, or the first of many would be acted upon
+before the last are lost.
 """),
     cfg.IntOpt(
         'notice_timeout_ms', default=0, min=0, max=600000,
@@ -291,6 +300,14 @@ def validate(conf):
             raise exception.InvalidConfiguration(
                 option=f'min_{name}',
                 reason=f'{low} is above max_{name} = {high}')
+    delay_s, window_s = group.action_delay_s, group.mass_loss_window_s
+    if (group.allowed_actions and group.mass_loss_guests
+            and delay_s < window_s):
+        raise exception.InvalidConfiguration(
+            option='action_delay_s',
+            reason=f'{delay_s:g} is below mass_loss_window_s = {window_s:g}: '
+                   'the first of many guests lost would be acted upon before '
+                   'the host is suspected')
     try:
         policy.parse_events(group.default_events)
     except ValueError as error:

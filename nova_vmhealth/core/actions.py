@@ -83,10 +83,15 @@ class Governor:
         # uuid -> when actions were taken
         self._taken: dict[str, collections.deque[float]] = {}
 
-    def lost(self, uuid: str, action: Action, now: float) -> None:
-        """Plan the action on an instance whose heartbeat was lost."""
+    def lost(self, uuid: str, action: Action, now: float,
+             at_least_s: float = 0.0) -> None:
+        """Plan the action on an instance whose heartbeat was lost.
+
+        :param at_least_s: not before this many seconds, however short the
+            delay is; what is planned meanwhile may be as late
+        """
         self._pending.pop(uuid, None)
-        self._pending[uuid] = (now + self._delay_s, action)
+        self._pending[uuid] = (now + max(self._delay_s, at_least_s), action)
 
     def cancel(self, uuid: str) -> Optional[Action]:
         """Drop what is planned for an instance.
@@ -109,12 +114,15 @@ class Governor:
 
         :returns: pairs of the instance's uuid and the action
         """
+        # It is asked with every observation, and thousands may be planned:
+        # those that are not due are not looked at.
         found = []
-        for uuid, (at, action) in list(self._pending.items()):
+        for uuid, (at, action) in self._pending.items():
             if at > now:
                 break
-            del self._pending[uuid]
             found.append((uuid, action))
+        for uuid, _ in found:
+            del self._pending[uuid]
         return found
 
     def decide(
@@ -135,3 +143,9 @@ class Governor:
             return Withheld.QUOTA
         taken.append(now)
         return None
+
+    def refund(self, uuid: str) -> None:
+        """Count the latest action as not taken: it was withheld after all."""
+        taken = self._taken.get(uuid)
+        if taken:
+            taken.pop()

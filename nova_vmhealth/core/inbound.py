@@ -32,6 +32,8 @@ LINES = 10
 # Most of it is thrown away while a line goes on that is too long already: one
 # of 10 MiB is over before the guest's silence becomes a loss at the defaults.
 BYTES = 384 << 10
+# An agent that writes byte by byte is read less often than this.
+READS = 256
 # Bytes of a line that count as one more: the longest line counts nine times,
 # and an agent may still send one in each window.
 _LONG = 512
@@ -124,10 +126,12 @@ class Inbound:
         :returns: messages, each with the line that it was
         """
         lines, dropped = self._framer.feed(data, self._allowance.lines(now))
-        # A long line costs as much as many short ones.
+        # A long line costs as much as many short ones, a read of one byte as
+        # much as any other.
         self._allowance.use(
             LINES if dropped
-            else sum(1 + len(line) // _LONG for line in lines), len(data))
+            else sum(1 + len(line) // _LONG for line in lines),
+            max(len(data), BYTES // READS))
         messages = []
         for line in lines:
             try:

@@ -67,6 +67,16 @@ class Unheard:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Unreachable:
+    """A beating guest has had no channel for long; told once for each time.
+
+    :ivar silent_s: seconds since it had one
+    """
+
+    silent_s: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class NoticeAcked:
     """The guest is ready for what a notice announced.
 
@@ -97,5 +107,6 @@ class Complaint:
     reason: str
 
 
-Outcome = Union[Established, Lost, Missed, Unheard, NotEstablished,
-                AgentExited, HealthChanged, NoticeAcked, Complaint]
+Outcome = Union[Established, Lost, Missed, Unheard, Unreachable,
+                NotEstablished, AgentExited, HealthChanged, NoticeAcked,
+                Complaint]

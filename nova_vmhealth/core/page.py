@@ -16,7 +16,7 @@
 The engine has no rules of its own; those are the tables of
 :mod:`nova_vmhealth.core.transitions`. What flaps is said by
 :mod:`nova_vmhealth.core.flapping`: of such a source only ``flapping`` is told,
-its entries are held until it keeps still.
+its entries are held until it keeps still, and count for the health meanwhile.
 """
 
 import dataclasses
@@ -116,7 +116,8 @@ class Page:
 
     @property
     def health(self) -> Health:
-        severities = {SEVERITY[entry.cause] for entry in self._active()}
+        severities = {SEVERITY[entry.cause] for entry in self._entries.values()
+                      if self._weighs(entry)}
         for severity, health in transitions.WEIGHT.items():
             if severity in severities:
                 return health
@@ -345,24 +346,26 @@ class Page:
         events = self._observed(teller, obs, now, wall)
         for entry in list(self._active()):
             if entry.source == source:
-                events += self._withdraw(entry, now, held.occurred_at, wall)
+                events.append(
+                    self._withdraw(entry, now, held.occurred_at, wall))
         return events
 
-    def _withdraw(self, entry, now, occurred_at, wall) -> list[HealthEvent]:
+    def _withdraw(self, entry, now, occurred_at, wall) -> HealthEvent:
         """Tell that it is cleared, and hold it: it is wrong all the same."""
-        times = entry.occurred_at, entry.detected_at
-        events = self._clear(entry, now, occurred_at, wall)
-        entry.occurred_at, entry.detected_at = times
         entry.phase = Phase.HELD
-        return events
+        event = self._tell(entry, Transition.CLEARED, now)
+        return dataclasses.replace(
+            event, occurred_at=occurred_at, detected_at=wall,
+            details={**event.details, **transitions.WITHDRAWN})
 
     def _end_flapping(self, source, now, wall) -> list[HealthEvent]:
-        self._damper.end(source)
         teller = self._flapping.pop(source)
         # with too many subjects one entry tells of several sources
-        if any(other is teller for other in self._flapping.values()):
-            return []
-        return self._clear(teller, now, wall, wall)
+        shared = any(other is teller for other in self._flapping.values())
+        events = [] if shared else self._clear(teller, now, wall, wall)
+        # After it is told: what is raised next counts in its health too.
+        self._damper.end(source)
+        return events
 
     def _tell(self, entry, transition, now) -> HealthEvent:
         entry.told_now = now
@@ -386,6 +389,15 @@ class Page:
             details=entry.details,
             operation=self._operations.name,
         )
+
+    def _weighs(self, entry: Entry) -> bool:
+        """Say whether it counts for the instance's health."""
+        if entry.phase is not Phase.HELD:
+            return entry.phase is Phase.ACTIVE
+        # What flaps is not told, and wrong all the same, unless it is what
+        # Nova is doing.
+        return self._damper.flaps(entry.source) and not (
+            self.is_planned and entry.cause in transitions.HELD_WHILE_PLANNED)
 
     def _active(self) -> Iterator[Entry]:
         return (entry for entry in self._entries.values()

@@ -27,10 +27,10 @@ session that has nothing else to do is calm, and those two take short ways:
 compares bytes and parses nothing. Whatever else happens ends the calm first.
 """
 
-import functools
 import math
 from typing import Callable, Optional, Sequence, Union
 
+from nova_vmhealth.core.absence import Absence
 from nova_vmhealth.core import audits
 from nova_vmhealth.core.challenges import Challenge
 from nova_vmhealth.core.challenges import Challenges
@@ -38,6 +38,7 @@ from nova_vmhealth.core.inbound import Inbound
 from nova_vmhealth.core.notices import Notices
 from nova_vmhealth.core.outbound import Outbound
 from nova_vmhealth.core.outcomes import AgentExited
+from nova_vmhealth.core.outcomes import Established
 from nova_vmhealth.core.outcomes import NotEstablished
 from nova_vmhealth.core.outcomes import NoticeAcked
 from nova_vmhealth.core.outcomes import Outcome
@@ -49,6 +50,9 @@ from nova_vmhealth.core.session_table import Event
 from nova_vmhealth.core.session_table import Guest
 from nova_vmhealth.core.session_table import Link
 from nova_vmhealth.core.session_table import step
+from nova_vmhealth.core.sharing import NUMBERS
+from nova_vmhealth.core.sharing import one
+from nova_vmhealth.core.sharing import shared
 
 _HELD = (Link.HELD, Link.HELD_OPEN)
 
@@ -72,26 +76,6 @@ _BODY = protocol.CHALLENGE_BODY
 # What :meth:`Session.receive` returns for a beat that changed nothing: no
 # deadline has come nearer and there is nothing to send.
 QUIET: tuple[Outcome, ...] = ()
-
-
-# Numbers that thousands of sessions have in common, one object for each: what
-# is in the processor's cache already is had sooner. They are thrown away, and
-# made anew, when there are too many.
-_NUMBERS: dict[int, int] = {}
-_MOST_NUMBERS = 4096
-
-
-def _one(number: int) -> int:
-    """Return the same object for equal numbers, as long as it is in use."""
-    if len(_NUMBERS) > _MOST_NUMBERS:
-        _NUMBERS.clear()
-    return _NUMBERS.setdefault(number, number)
-
-
-@functools.lru_cache(maxsize=1024)
-def _shared(tail: bytes) -> bytes:
-    """Return one object for equal tails: most guests have the same."""
-    return tail
 
 
 class Session:
@@ -118,7 +102,8 @@ class Session:
         'policy', '_calm', '_asked', '_due_ms', '_sequence', 'wake_ms',
         '_early_ms', '_tail', 'last_answer_at', '_new_nonce',
         'link', 'notices', '_phase_ms', '_boot_deadline',
-        '_challenges', '_pulse', '_connected_at', '_heard', '_board',
+        '_challenges', '_pulse', '_connected_at', '_heard',
+        '_absence', '_board',
         '_inbound', '_outbound')
 
     def __init__(self, policy: Policy, new_nonce: Callable[[], str],
@@ -141,6 +126,7 @@ class Session:
             + math.ceil(policy.timeout_ms / policy.interval_ms) + 2)
         self._connected_at = now
         self._heard = True
+        self._absence = Absence(now)
         self._board = audits.AuditBoard()
         self._inbound = Inbound(phase)
         self._outbound = Outbound()
@@ -173,6 +159,7 @@ class Session:
         """
         self.link = step(self.link, Event.DISCONNECTED)
         self._stir()
+        self._absence.begin(now)
         self._inbound.restart()
         self._outbound.clear()
         self._challenges.clear()
@@ -197,6 +184,7 @@ class Session:
         """
         self.link = step(self.link, Event.RELEASE)
         self._pulse.misses = 0
+        self._absence.begin(now)
         self._boot_deadline = self._boot_deadline_from(now)
         self._plan_challenge(now)
 
@@ -321,7 +309,10 @@ class Session:
         self._challenges.discharge(challenge.sequence)
         self.last_answer_at = now
         established = self._pulse.answered(challenge, now, self._sequence)
+        if established is None and self._absence.told:
+            established = Established(Guest.BEATING)
         if established is not None:
+            self._absence.told = False
             outcomes.append(established)
         return True
 
@@ -333,7 +324,7 @@ class Session:
         head = _ANSWER + asked[_BODY]
         if len(line) - len(head) > _MAX_TAIL or not line.startswith(head):
             return None
-        return _shared(line[len(head):] + b'\n')
+        return shared(line[len(head):] + b'\n')
 
     def _take_health(
             self, message: Union[protocol.ChallengeResponse, protocol.Report],
@@ -391,7 +382,8 @@ class Session:
             return (self._due_ms if self._asked is None
                     else self.wake_ms) / 1000
         return min(self._challenge_at(), self._challenges.next_deadline(),
-                   self._boot_deadline_at(), self._board.next_deadline())
+                   self._boot_deadline_at(), self._board.next_deadline(),
+                   self._absent_until())
 
     def next_challenge(self, now: float) -> Optional[bytes]:
         """Do what :meth:`handle_timer` would do of a session that is calm.
@@ -405,11 +397,11 @@ class Session:
         if not -_EPSILON_S <= now - due_ms / 1000 <= _SLACK_S:
             return None
         number = due_ms + self.policy.interval_ms
-        self._due_ms = self.wake_ms = _NUMBERS.get(number) or _one(number)
+        self._due_ms = self.wake_ms = NUMBERS.get(number) or one(number)
         if self._early_ms:
-            self.wake_ms = _one(number - self._early_ms)
+            self.wake_ms = one(number - self._early_ms)
         number = self._sequence + 1
-        self._sequence = number = _NUMBERS.get(number) or _one(number)
+        self._sequence = number = NUMBERS.get(number) or one(number)
         self._asked = line = _challenge_line(number, self._new_nonce())
         return line
 
@@ -432,6 +424,8 @@ class Session:
         if self._boot_deadline_at() <= now:
             self._pulse.overdue()
             outcomes.append(NotEstablished(self.policy.boot_deadline_s))
+        if self._absent_until() <= now:
+            outcomes.append(self._absence.tell(now))
         if self._challenge_at() <= now:
             self._acknowledge(now)
             self._challenge(now, outcomes)
@@ -446,6 +440,9 @@ class Session:
         if self.guest is Guest.WAITING and self.link not in _HELD:
             return self._boot_deadline
         return math.inf
+
+    def _absent_until(self) -> float:
+        return self._absence.deadline(self.policy, self.link, self.guest)
 
     def _challenge_at(self) -> float:
         return math.inf if self._due_ms is None else self._due_ms / 1000

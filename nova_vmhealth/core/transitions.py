@@ -22,6 +22,7 @@ from typing import Mapping, Optional
 
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Health
+from nova_vmhealth.core.vocabulary import HealthEvent
 from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.core.vocabulary import Severity
 
@@ -100,6 +101,16 @@ SOURCES: Mapping[Cause, str] = {
     Cause.GUEST_UNHEALTHY: AUDIT,
     Cause.GUEST_DEGRADED: AUDIT,
 }
+
+# In the details of a condition that is told as cleared because its source
+# flaps: it is told no more, and may be as wrong as before.
+WITHDRAWN: Mapping[str, str] = {'flapping': 'true'}
+
+
+def is_withdrawn(event: HealthEvent) -> bool:
+    """Say whether what it tells as cleared is only told no more."""
+    return WITHDRAWN.items() <= event.details.items()
+
 
 # For these the empty subject is one of its own, the guest's word on the
 # whole of itself; for every other cause it stands for all subjects.
@@ -186,4 +197,6 @@ NOTES: Mapping[Kind, Mapping[str, object]] = {
     Kind.SHUTDOWN_BY_GUEST: {'shutdown_by': 'guest'},
     Kind.SHUTDOWN_BY_HOST: {'shutdown_by': 'host'},
     Kind.HEARTBEAT_ESTABLISHED: {'beating': True, 'running': True},
+    # Nobody hears it any more, which says nothing about how it is.
+    Kind.HEARTBEAT_UNREACHABLE: {'beating': False},
 }

@@ -29,7 +29,10 @@ def _no_details() -> Mapping[str, str]:
 
 
 class Health(str, enum.Enum):
-    """How an instance is, the worst of its active conditions."""
+    """How an instance is: the worst of its active conditions.
+
+    Those that are not told because they flap count too.
+    """
 
     HEALTHY = 'healthy'
     DEGRADED = 'degraded'
@@ -140,6 +143,8 @@ class Kind(str, enum.Enum):
     HEARTBEAT_MISSED = 'heartbeat_missed'
     # there is a channel, and nothing ever came through it
     HEARTBEAT_UNHEARD = 'heartbeat_unheard'
+    # a beating guest has had no channel for long
+    HEARTBEAT_UNREACHABLE = 'heartbeat_unreachable'
     # what Nova does to the instance: details['operation']
     PLANNED_BEGUN = 'planned_begun'
     PLANNED_ENDED = 'planned_ended'

@@ -186,6 +186,11 @@ class HeartbeatMonitor:
         self._loop.ask(self._loop.send_notice, instance_uuid, operation, 0,
                        None)
 
+    def is_lost(self, instance_uuid):
+        """Say whether a guest is lost, however it fares at the moment."""
+        channel = self._watched.get(instance_uuid)
+        return channel is not None and channel.session.guest is Guest.LOST
+
     # -- what is known of them -----------------------------------------------
 
     def status(self, instance_uuid):

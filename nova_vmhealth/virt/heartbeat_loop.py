@@ -19,17 +19,14 @@ loop itself came late, nobody is blamed for it.
 """
 
 import collections
-import logging as levels
 import math
 import os
 import select
 
-from nova_vmhealth.core import outcomes
 from nova_vmhealth.core.session import QUIET
-from nova_vmhealth.notifications.throttle import Throttle
 from nova_vmhealth.virt import guest_channel
 from nova_vmhealth.virt.guest_channel import READ_SIZE
-from nova_vmhealth.virt.heartbeat_observations import observations_of
+from nova_vmhealth.virt.heartbeat_teller import Teller
 from nova_vmhealth.virt import native
 from nova_vmhealth.virt.wheel import SLOT_S
 from nova_vmhealth.virt.wheel import Wheel
@@ -37,8 +34,6 @@ from nova_vmhealth.virt.wheel import Wheel
 # The loop wakes at least this often, seconds, while it watches anybody: a
 # stall of the host shows only as a wake-up that came late.
 TICK_S = 0.1
-# What happens for every guest or for none, and could fill a log, seconds.
-LOG_EVERY_S = 60.0
 # epoll tells of this many sockets at a time, and in a turn this many times:
 # all guests of a slot, many times over.
 _MOST_EVENTS = 1024
@@ -84,12 +79,11 @@ class HeartbeatLoop:
 
     def __init__(self, deliver, *, monotonic, wall, connect, second_way, log,
                  given_up):
-        self._deliver = deliver
+        self._teller = Teller(deliver, monotonic, wall, log)
+        self.last_seen_at = self._teller.last_seen_at
         self._monotonic = monotonic
-        self._wall = wall
         self._connect = connect
         self._second_way = second_way
-        self._log = log
         self._given_up = given_up
         self._threading = native.original('threading')
         self._sleep = native.original('time').sleep
@@ -110,9 +104,6 @@ class HeartbeatLoop:
         self.reads = 0
         # What the sessions that are gone have counted.
         self.retired = collections.Counter()
-        self._voids_untold = 0
-        self._void_throttle = Throttle(LOG_EVERY_S, monotonic)
-        self._error_throttle = Throttle(LOG_EVERY_S, monotonic)
         self._stopping = self._threading.Event()
         self._thread = None
 
@@ -159,7 +150,7 @@ class HeartbeatLoop:
             except Exception as error:
                 # A defect, or no memory: the other guests' heartbeats must go
                 # on. The pause keeps a lasting one from eating a processor.
-                self._complain('the heartbeat loop failed', error)
+                self._teller.failed('the heartbeat loop failed', error)
                 self._stopping.wait(1.0)
         self._close()
 
@@ -179,11 +170,13 @@ class HeartbeatLoop:
         while self._commands:
             command, arguments = self._commands.popleft()
             command(*arguments, now)
+        self.reads += len(events)
         greedy = self._read(events, now)
         for _ in range(_MOST_POLLS):
             if len(events) < _MOST_EVENTS:
                 break
             events = self._poll.poll(0, _MOST_EVENTS)
+            self.reads += len(events)
             greedy += self._read(events, now)
         if late > SLOT_S:
             self._void_rounds(late, now)
@@ -193,6 +186,8 @@ class HeartbeatLoop:
         self._crowded = len(events) + len(due) >= _CROWD
         self._wake_by = (min(self._wheel.next_at(), now + TICK_S)
                          if self.channels else math.inf)
+        if self._commands:      # the byte that tells so may be taken already
+            self._wake_by = now
 
     def _rest(self, timeout):
         """Sleep where epoll should not wait; return how long it should.
@@ -220,7 +215,6 @@ class HeartbeatLoop:
             later, as nobody else should wait for their lines
         :returns: the events of those that are left
         """
-        self.reads += len(events)
         by_fd = self._by_fd
         left = []
         for fd, mask in events:
@@ -275,7 +269,7 @@ class HeartbeatLoop:
                 wake_ms = session.wake_ms
                 slot = self._wheel.slot_at(wake_ms)
                 guests = slot.guests
-            guests.append(channel)      # slot.put(channel), without a call
+            guests.append(channel)
             channel.slot = slot
             calm.append(channel)
             lines.append(line)
@@ -321,24 +315,18 @@ class HeartbeatLoop:
         """
         self.detach(channel.instance_uuid, self._monotonic())
         self._given_up(channel)
-        self._log(levels.ERROR, '[instance: %s] the heartbeat is given up '
-                  'because of an internal error: %r'
-                  % (channel.instance_uuid, error))
+        self._teller.given_up(channel, error)
 
     def _void_rounds(self, late, now):
         """Judge nobody for what the loop was too late to hear."""
         voided = 0
         for channel in self.channels.values():
-            if late * 2000 > channel.session.policy.interval_ms:
+            policy = channel.session.policy
+            if late * 2000 > min(policy.interval_ms, policy.timeout_ms):
                 channel.session.void_round(now)
                 voided += 1
         self.voided += voided
-        self._voids_untold += voided
-        if self._voids_untold and self._void_throttle.ready():
-            self._log(levels.WARNING, 'the heartbeat loop came %d ms late: '
-                      '%d rounds were not judged since the last such message'
-                      % (late * 1000, self._voids_untold))
-            self._voids_untold = 0
+        self._teller.voided(voided, late)
 
     # -- what other threads ask for ------------------------------------------
 
@@ -381,7 +369,8 @@ class HeartbeatLoop:
             return
         self._guard(self._begin, channel, connection, guest_channel.LIBVIRT,
                     now)
-        self._guard(self._settle, channel, now)
+        if self.channels.get(instance_uuid) is channel:
+            self._guard(self._settle, channel, now)
 
     def port_closed(self, instance_uuid, now):
         """Take note that a guest has closed its end."""
@@ -418,7 +407,7 @@ class HeartbeatLoop:
         try:
             connection = self._connect(channel.path)
         except OSError as error:
-            self._tell_error(channel, channel.failed(error, now))
+            self._teller.unreachable(channel, channel.failed(error, now))
             if self._second_way and channel.wants_second_way(error, now):
                 self._second_way(channel.instance_uuid, channel.path,
                                  channel.error or str(error))
@@ -428,14 +417,14 @@ class HeartbeatLoop:
     def _end(self, channel, error, now):
         """The connection is over."""
         self._forget_socket(channel)
-        self._tell_error(channel, channel.lost(error, now))
+        self._teller.unreachable(channel, channel.lost(error, now))
         channel.end_notice()
         self._wheel.schedule(channel, channel.next_deadline(now))
 
     def _take(self, channel, found, now):
         """Do what follows from bytes of a guest, or from room for more."""
         if found:
-            self._tell(channel, found, now)
+            self._teller.outcomes(channel, found, now)
         channel.look_at_flow(now)
         channel.greedy = channel.paused
         self._settle(channel, now)
@@ -446,7 +435,7 @@ class HeartbeatLoop:
             self._open(channel, now)
         found = channel.session.handle_timer(now)
         if found:
-            self._tell(channel, found, now)
+            self._teller.outcomes(channel, found, now)
         if channel.paused:
             channel.look_at_flow(now)
         self._settle(channel, now)
@@ -468,47 +457,6 @@ class HeartbeatLoop:
     def _forget_socket(self, channel):
         if channel.socket is not None:
             self._by_fd[channel.socket.fileno()] = None
-
-    # -- telling -------------------------------------------------------------
-
-    def last_seen_at(self, session):
-        """Return when a guest answered last, seconds since the epoch."""
-        answered_at = session.last_answer_at
-        if answered_at is None:
-            return None
-        return self._wall() - (self._monotonic() - answered_at)
-
-    def _tell(self, channel, found, now):
-        for outcome in found:
-            if isinstance(outcome, outcomes.Complaint):
-                self._log(levels.WARNING, '[instance: %s] its guest misuses '
-                          'the heartbeat channel: %s'
-                          % (channel.instance_uuid, outcome.reason))
-            elif isinstance(outcome, outcomes.NoticeAcked):
-                channel.notice_acked(outcome.number)
-            else:
-                for observation in observations_of(
-                        channel.instance_uuid, outcome, now, self._wall(),
-                        channel.session.policy,
-                        self.last_seen_at(channel.session), channel.way):
-                    self._deliver_safely(observation)
-
-    def _deliver_safely(self, observation):
-        try:
-            self._deliver(observation)
-        except Exception as error:
-            # Whatever the receiver's defect is, guests are still to be heard.
-            self._complain('an observation could not be delivered', error)
-
-    def _tell_error(self, channel, error):
-        if error:
-            self._log(levels.WARNING, '[instance: %s] no heartbeat channel at '
-                      '%s, trying again: %s'
-                      % (channel.instance_uuid, channel.path, error))
-
-    def _complain(self, what, error):
-        if self._error_throttle.ready():
-            self._log(levels.ERROR, '%s: %r' % (what, error))
 
     def _close(self):
         for uuid in list(self.channels):

@@ -88,6 +88,13 @@ def _unheard(uuid, outcome, now, wall, policy, last_seen_at, way):
                         details={'open_s': str(round(outcome.open_s))})]
 
 
+def _unreachable(uuid, outcome, now, wall, policy, last_seen_at, way):
+    return [Observation(
+        Kind.HEARTBEAT_UNREACHABLE, uuid, wall,
+        details={'silent_ms': str(round(outcome.silent_s * 1000)),
+                 'reason': 'no channel'})]
+
+
 def _not_established(uuid, outcome, now, wall, policy, last_seen_at, way):
     return [Observation(
         Kind.FAULT, uuid, wall, Cause.HEARTBEAT_NOT_ESTABLISHED,
@@ -113,6 +120,7 @@ _BUILDERS = {
     outcomes.Lost: _lost,
     outcomes.Missed: _missed,
     outcomes.Unheard: _unheard,
+    outcomes.Unreachable: _unreachable,
     outcomes.NotEstablished: _not_established,
     outcomes.AgentExited: _agent_exited,
     audits.HealthChanged: _health_changed,

@@ -14,6 +14,7 @@
 
 import dataclasses
 
+from nova_vmhealth.core import transitions
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.core.vocabulary import Transition
@@ -81,7 +82,8 @@ class MassLoss:
         if event.transition is Transition.RAISED:
             # Also one that a planned operation explained until now.
             self._lost(event.instance_uuid, now, wall)
-        elif event.transition is Transition.CLEARED:
+        elif (event.transition is Transition.CLEARED
+                and not transitions.is_withdrawn(event)):
             self._tell_if(
                 self._storm.recovered(event.instance_uuid, now, wall))
         if not self._storm.suspected:

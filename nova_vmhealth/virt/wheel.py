@@ -30,16 +30,12 @@ _HORIZON = 1000
 class _Slot:
     """The guests that come up in one slot."""
 
-    __slots__ = ('number', 'guests')
+    __slots__ = ('number', 'guests', 'others')
 
     def __init__(self, number):
         self.number = number
-        self.guests = []
-
-    def put(self, guest):
-        """Let a guest come up here, wherever it was to come up."""
-        guest.slot = self
-        self.guests.append(guest)
+        self.guests = []        # those that come up here at their interval
+        self.others = set()     # those that were put here in any other way
 
 
 class Wheel:
@@ -78,18 +74,19 @@ class Wheel:
         if number <= self._passed:
             number = self._passed + 1
         elif number > self._passed + _HORIZON:
-            number = self._passed + _HORIZON
+            # Not all of them in the same slot.
+            number = self._passed + _HORIZON - number % (_HORIZON // 2)
         armed = guest.slot
         if armed is not None and self._passed < armed.number <= number:
             return
-        slot = self._slot(number)
-        if guest in slot.guests:        # it was to come up here before
-            guest.slot = slot
-        else:
-            slot.put(guest)
+        guest.slot = self._slot(number)
+        guest.slot.others.add(guest)
 
     def slot_at(self, when_ms):
         """Return the slot of a deadline, for guests that have just come up.
+
+        The caller appends each to the slot's ``guests`` and makes it the
+        guest's ``slot``.
 
         :param when_ms: monotonic milliseconds, a whole number to come
         """
@@ -119,7 +116,8 @@ class Wheel:
         current = math.floor((now + _EPSILON_S) / SLOT_S)
         while self._order and self._order[0] <= current:
             slot = self._slots.pop(heapq.heappop(self._order))
-            guests += [guest for guest in slot.guests if guest.slot is slot]
+            for some in (slot.guests, slot.others):
+                guests += [guest for guest in some if guest.slot is slot]
         self._passed = max(self._passed, current)
         return guests
 

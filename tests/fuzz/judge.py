@@ -23,6 +23,7 @@ import json
 import math
 import re
 
+from nova_vmhealth.core.absence import UNREACHABLE_S
 from nova_vmhealth.core import audits
 from nova_vmhealth.core import outcomes
 from nova_vmhealth.core import protocol
@@ -65,6 +66,7 @@ class Judge:
         self.nonces = {}            # nonce: sequence, of every challenge
         self.open = self.held = False
         self.beating = established
+        self.unreachable = False
         self.known = established    # whether a loss would be true
         self.counts = collections.Counter()
         self.told = {}              # audit: when it was told last, and how
@@ -280,7 +282,12 @@ class Judge:
 
     def _on_Established(self, outcome):
         assert self.session.last_answer_at == self.now
-        assert not self.beating and outcome.previous is not Guest.BEATING
+        if self.unreachable:
+            assert self.beating or outcome.previous is not Guest.BEATING
+        else:
+            assert not self.beating
+            assert outcome.previous is not Guest.BEATING
+        self.unreachable = False
         if outcome.previous is Guest.LOST:
             assert self.beats >= RECOVER_BEATS, 'recovered too soon'
             # The first of them may answer what went out with the loss.
@@ -310,7 +317,9 @@ class Judge:
         before, _ = self.told.get(outcome.audit, (-math.inf, None))
         assert self.now - before >= audits.MIN_CHANGE_S - 1e-5
         self.told[outcome.audit] = self.now, outcome.health
-        assert len(self.told) <= audits.MAX_AUDITS + 1
+        # Those that are well make way for others.
+        assert sum(health is not Health.HEALTHY for _, health
+                   in self.told.values()) <= audits.MAX_AUDITS + 1
 
     def _on_Complaint(self, outcome):
         assert self.counts['Complaint'] == 1
@@ -320,6 +329,12 @@ class Judge:
         assert self.known and self.beating
         assert self._possible_misses() >= outcome.misses > 0
         assert self.counts['Missed'] <= len(self.nonces)
+
+    def _on_Unreachable(self, outcome):
+        assert self.beating and not self.open and not self.held
+        assert outcome.silent_s >= UNREACHABLE_S
+        assert not self.unreachable, 'told twice'
+        self.unreachable = True
 
     def _on_Unheard(self, _outcome):
         assert self.open and not self.heard

@@ -70,6 +70,25 @@ def test_refused_by_name(tmp_path, options, name):
     assert f'[vmhealth]{name}' in str(caught.value)
 
 
+@pytest.mark.parametrize('options, valid', [
+    ({}, True),
+    ({'action_delay_s': 9.5}, False),
+    ({'action_delay_s': 3, 'mass_loss_window_s': 3}, True),
+    ({'mass_loss_window_s': 10.5}, False),
+    ({'action_delay_s': 0, 'mass_loss_guests': 0}, True),
+    ({'action_delay_s': 0, 'allowed_actions': ''}, True),
+])
+def test_no_action_before_the_host_can_be_suspected(tmp_path, options, valid):
+    parsed = configure(tmp_path, **{'allowed_actions': 'reset', **options})
+    if valid:
+        conf.validate(parsed)
+        return
+    with pytest.raises(exception.InvalidConfiguration) as caught:
+        conf.validate(parsed)
+    assert '[vmhealth]action_delay_s' in str(caught.value)
+    assert 'mass_loss_window_s' in str(caught.value)
+
+
 def test_defaults_are_valid_and_allow_the_documented_minimum(tmp_path):
     parsed = configure(tmp_path)
     conf.validate(parsed)

@@ -103,3 +103,35 @@ def test_cancel_and_forget():
     judge.forget('a')
     assert judge.due(100.0) == []
     assert judge.decide('a', FREE, 1.0) is None     # its quota is new too
+
+
+def test_refund():
+    judge = governor(max_actions=1)
+    judge.refund('u')                               # nothing was taken
+    assert judge.decide('u', FREE, 0.0) is None
+    judge.refund('u')
+    assert judge.decide('u', FREE, 1.0) is None
+    assert judge.decide('u', FREE, 2.0) is Withheld.QUOTA
+
+
+class Untouched(dict):
+    """Counts how many of its items are looked at."""
+
+    looked = 0
+
+    def items(self):
+        for item in super().items():
+            self.looked += 1
+            yield item
+
+    def __iter__(self):
+        raise AssertionError('copied')
+
+
+def test_what_is_not_due_is_not_looked_at():
+    judge = governor(delay_s=5.0)
+    judge._pending = Untouched()
+    for number in range(1000):
+        judge.lost(str(number), Action.RESET, number // 2)
+    assert judge.due(5.0) == [('0', Action.RESET), ('1', Action.RESET)]
+    assert judge._pending.looked == 3

@@ -376,7 +376,8 @@ def test_the_port_is_opened_and_closed_all_the_time(bench, seconds):
         bench.connect()
         bench.feed(b'{"type":"challenge_resp')
         bench.advance(seconds)
-    assert bench.found == []
+    # thousands of reads a second are too many, however little they bring
+    assert set(bench.names()) <= ({'Complaint'} if seconds == 0 else set())
     assert bench.session.misses == 0
 
 

@@ -23,6 +23,7 @@ import pytest
 
 from nova_vmhealth.core import flapping
 from nova_vmhealth.core import page
+from nova_vmhealth.core import transitions
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Health
 from tests.unit.core.story import ALL
@@ -34,6 +35,7 @@ from tests.unit.core.story import details
 from tests.unit.core.story import ended
 from tests.unit.core.story import EPOCH
 from tests.unit.core.story import fault
+from tests.unit.core.story import line
 from tests.unit.core.story import REBOOTED
 from tests.unit.core.story import recovered
 from tests.unit.core.story import saw
@@ -154,6 +156,51 @@ def test_what_flapping_says():
     assert [c.cause for c in event.conditions] == [Cause.FLAPPING]
 
 
+@pytest.mark.parametrize('seen,well,health', [
+    (LOST, BEATS, Health.UNHEALTHY),
+    (EXITED, BEATS, Health.DEGRADED),
+    (UNWELL, WELL, Health.UNHEALTHY),
+    (fault('guest_degraded', 'db'), recovered('guest_degraded', 'db'),
+     Health.DEGRADED),
+])
+def test_health_is_that_of_what_is_not_told(seen, well, health):
+    story = Story(flap_flips=1)
+    flip(story, BEATS, seen, well)
+    flapping_raised, = story.see(seen)
+    assert flapping_raised.health is health
+    assert [c.cause for c in flapping_raised.conditions] == [Cause.FLAPPING]
+    story.tell(well)
+    assert story.ledger.health('vm') is Health.DEGRADED
+    story.tell(seen)
+    assert story.ledger.health('vm') is health
+    cleared, raised = [event for _, event in story.wait_for_events(60)]
+    assert cleared.cause is Cause.FLAPPING
+    assert [cleared.health, raised.previous_health, raised.health] == [
+        health] * 3
+    story.tell(well)
+    assert story.ledger.health('vm') is Health.HEALTHY
+
+
+def test_what_an_operation_may_explain_has_no_weight():
+    story = Story()
+    flip(story, BEATS, LOST, UNWELL, WELL, times=6)
+    story.tell(BEATS, LOST, begun())
+    assert story.ledger.health('vm') is Health.DEGRADED
+    # no operation makes a guest say that
+    story.tell(UNWELL)
+    assert story.ledger.health('vm') is Health.UNHEALTHY
+    story.tell(WELL, ended())
+    story.wait(10)
+    assert story.ledger.health('vm') is Health.UNHEALTHY
+
+
+def test_what_is_held_for_other_reasons_has_no_weight():
+    story = Story()
+    story.tell(UNWELL, WELL, UNWELL)
+    assert story.active() == []
+    assert story.ledger.health('vm') is Health.UNKNOWN
+
+
 @pytest.mark.parametrize('last,truth', [
     (BEATS, []),
     (LOST, ['raised heartbeat_lost']),
@@ -250,6 +297,32 @@ def test_flapping_takes_the_place_of_what_is_active():
     assert story.wait(60) == ['cleared flapping heartbeat',
                               'raised heartbeat_lost',
                               'raised agent_exited']
+
+
+def test_what_is_told_no_more_is_cleared_and_says_so():
+    story = Story(flap_flips=2)
+    flip(story, LOST, BEATS)
+    story.tell(fault('heartbeat_lost', misses='3'))
+    began = EPOCH + story.now - 0.25
+    story.now = 8.0
+    raised, cleared = story.see(EXITED)
+    assert cleared.cause is Cause.HEARTBEAT_LOST
+    assert cleared.details == {'misses': '3', 'flapping': 'true'}
+    assert transitions.is_withdrawn(cleared)
+    assert (cleared.occurred_at, cleared.detected_at) == (
+        EPOCH + 7.75, EPOCH + 8)
+    assert [c.cause for c in cleared.conditions] == [Cause.FLAPPING]
+    assert raised.health is cleared.health is Health.UNHEALTHY
+    # what is raised in the end is as it was
+    again = [event for _, event in story.wait_for_events(60)
+             if event.cause is Cause.HEARTBEAT_LOST]
+    assert [event.details for event in again] == [{'misses': '3'}]
+    assert again[0].occurred_at == began
+    # and what is over is over
+    ended_now = story.see(BEATS)
+    assert [line(event) for event in ended_now] == [
+        'cleared heartbeat_lost', 'cleared agent_exited']
+    assert not any(map(transitions.is_withdrawn, ended_now))
 
 
 @pytest.mark.parametrize('options', [

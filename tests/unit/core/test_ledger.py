@@ -38,6 +38,9 @@ from tests.unit.core.story import SHUT_DOWN
 from tests.unit.core.story import STARTED
 from tests.unit.core.story import Story
 
+UNREACHABLE = saw('heartbeat_unreachable', silent_ms='60000',
+                  reason='no such file')
+
 # Design, the table of causes: what comes, what clears it, what does not.
 @pytest.mark.parametrize('comes,condition,keeps,clears', [
     ([BEATS, fault('heartbeat_lost')], 'heartbeat_lost',
@@ -153,6 +156,7 @@ def test_a_row_of_the_table(comes, condition, keeps, clears):
     [saw('shutdown_by_host')],
     [BEATS, saw('heartbeat_missed', misses='1')],
     [saw('heartbeat_unheard')],
+    [BEATS, UNREACHABLE],
     # only the ledger itself can know
     [fault('flapping', 'heartbeat')],
     [saw('agent_connected', channel=CHANNEL)],
@@ -252,6 +256,14 @@ def test_health_follows_the_worst():
     ([BEATS, saw('agent_disconnected', channel=CHANNEL),
       saw('agent_connected', channel=CHANNEL)], 'degraded'),
     ([fault('heartbeat_not_established'), BEATS], 'healthy'),
+    ([BEATS, UNREACHABLE], 'unknown'),
+    ([BEATS, UNREACHABLE, BEATS], 'healthy'),
+    # the port of a guest that is not known to beat
+    ([BEATS, UNREACHABLE, saw('agent_disconnected', channel=CHANNEL)],
+     'unknown'),
+    ([BEATS, fault('guest_degraded', 'db'), UNREACHABLE], 'degraded'),
+    ([BEATS, fault('heartbeat_lost'), UNREACHABLE], 'unhealthy'),
+    ([BEATS, fault('heartbeat_lost'), UNREACHABLE, BEATS], 'healthy'),
 ])
 def test_health_without_a_condition_is_the_heartbeats(seen, health):
     story = Story()

@@ -78,9 +78,11 @@ flips = st.builds(
     details=details)
 # Eighths of a second, so that sums and differences are exact.
 pauses = st.integers(0, 12).map(lambda eighths: eighths / 8)
-steps = st.lists(
-    st.tuples(pauses, st.one_of(st.none(), observations, flips)),
-    max_size=120)
+steps = st.one_of(
+    st.lists(st.tuples(pauses, st.one_of(st.none(), observations, flips)),
+             max_size=120),
+    # nothing in between, or none would flap for long
+    st.lists(st.tuples(pauses, flips), min_size=20, max_size=60))
 
 
 class Reader:
@@ -90,6 +92,7 @@ class Reader:
         self.sequence = 0
         self.health = None
         self.active = {}
+        self.flapping = False
         self.told_at = collections.defaultdict(dict)
 
     def read(self, event, now):
@@ -121,15 +124,23 @@ class Reader:
 
     def check_health(self, event):
         severities = {c.severity for c in event.conditions}
+        weighed = {Health.UNHEALTHY, Health.DEGRADED}
+        flapped = self.flapping
+        self.flapping = any(c.cause is Cause.FLAPPING
+                            for c in event.conditions)
         if Severity.CRITICAL in severities:
             assert event.health is Health.UNHEALTHY
+        elif self.flapping or flapped:
+            # as bad as what is not told
+            assert event.health in weighed or not self.flapping
         elif Severity.WARNING in severities:
             assert event.health is Health.DEGRADED
         else:
             assert event.health in (Health.HEALTHY, Health.UNKNOWN)
-        weighed = {Health.UNHEALTHY, Health.DEGRADED}
-        # only between healthy and unknown is there a change without event
-        if self.health in weighed or event.previous_health in weighed:
+        # only between healthy and unknown is there a change without event,
+        # and while the source of an untold one flaps
+        if not flapped and (self.health in weighed
+                            or event.previous_health in weighed):
             assert event.previous_health is self.health
         self.health = event.health
 

@@ -29,6 +29,7 @@ from nova_vmhealth.core.protocol import NoticeAck
 from nova_vmhealth.core.protocol import Report
 from nova_vmhealth.core.vocabulary import Health
 from nova_vmhealth import exception
+from tests.fuzz import harness
 
 NO_LIMIT = 10 ** 9
 
@@ -37,6 +38,13 @@ LOADERS = {'json': decoding.load_with_json,
            'orjson': decoding.load_with_orjson}
 if decoding.orjson is None:
     del LOADERS['orjson']
+
+
+def test_no_decoder_is_left_out(require):
+    """Here, and where what the fuzzer found is run again."""
+    require(decoding.orjson is not None, 'needs orjson')
+    assert list(LOADERS) == ['json', 'orjson']
+    assert harness.LOADERS == list(LOADERS.values())
 
 
 @pytest.fixture(params=LOADERS.values(), ids=list(LOADERS))

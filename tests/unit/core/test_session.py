@@ -35,6 +35,7 @@ from nova_vmhealth.core.outcomes import Missed
 from nova_vmhealth.core.outcomes import NotEstablished
 from nova_vmhealth.core.outcomes import NoticeAcked
 from nova_vmhealth.core.outcomes import Unheard
+from nova_vmhealth.core.outcomes import Unreachable
 from nova_vmhealth.core.policy import Policy
 from nova_vmhealth.core import protocol
 from nova_vmhealth.core.session import QUIET
@@ -457,10 +458,9 @@ def test_what_happens_to_a_calm_guest_is_as_ever(step):
     bench.now = bench.session.next_deadline()
     bench.tick()
     getattr(bench.session, step)(bench.now)
-    if step == 'void_round':
-        assert bench.session.next_deadline() == bench.now + 1
-    else:
-        assert bench.session.next_deadline() == math.inf
+    assert bench.session.next_deadline() == pytest.approx(
+        {'void_round': bench.now + 1, 'hold': math.inf,
+         'disconnected': bench.now + 64}[step])
 
 
 @pytest.mark.parametrize('written', [0, 7])
@@ -607,9 +607,24 @@ def test_disconnected_keeps_what_was_established():
     bench = Bench()
     bench.hang()
     bench.session.disconnected(bench.now)
-    assert bench.run(1000) == []
+    assert bench.run(60) == []
     bench.session.connected(bench.now)
     assert [type(o) for o in bench.outcomes(5.0)] == [Lost]
+
+
+@pytest.mark.parametrize('held', [True, False])
+def test_a_beating_guest_without_a_channel_is_told_of_unless_held(held):
+    bench = Bench()
+    bench.run(5)
+    bench.session.disconnected(bench.now)
+    if held:
+        bench.session.hold(bench.now)
+    told = bench.run(1000)
+    assert [(round(when), type(o)) for when, o in told] == (
+        [] if held else [(169, Unreachable)])
+    if not held:
+        bench.session.connected(bench.now)
+        assert bench.outcomes(1.5) == [Established(Guest.BEATING)]
 
 
 def test_half_a_line_does_not_survive_its_channel():
@@ -718,6 +733,14 @@ def test_a_long_line_is_stopped_for_the_rest_of_the_window():
     assert bench.session.reading_resumes_at(bench.now) == pytest.approx(100.1)
 
 
+def test_a_guest_that_writes_byte_by_byte_is_not_read_for_ever():
+    bench = Bench()
+    for _ in range(inbound.READS):
+        assert bench.session.reading_resumes_at(bench.now) is None
+        bench.feed(b'x')
+    assert bench.session.reading_resumes_at(bench.now) == pytest.approx(100.1)
+
+
 def test_guests_that_flood_come_back_at_moments_of_their_own():
     back = set()
     for phase in (0.0, 0.02, 0.05, 0.51):
@@ -811,6 +834,47 @@ def test_audits_beyond_the_cap_are_ignored_and_that_is_said_once():
         'it has more than 16 audits']
 
 
+def _audits(first, count=16, health=H):
+    return [_audit('a%02d' % n, health) for n in range(first, first + count)]
+
+
+RENAMED = [    # what fills the board, what comes then, which of it is told
+    ({'audits': _audits(0)}, _audits(10, health=U), range(10, 26)),
+    # healthy as a whole clears first what is not mentioned
+    ({'audits': _audits(0, health=U)}, _audits(16), range(16, 32)),
+    # one that is ill is never forgotten: somebody was told of it
+    ({'audits': [*_audits(0, 15, U), *_audits(15, 1)]},
+     _audits(16, 2, U), [16]),
+]
+
+
+@pytest.mark.parametrize('before, after, told', RENAMED)
+def test_audits_with_other_names_find_a_place(before, after, told):
+    bench = Bench()
+    bench.run(3.0)
+    bench.say(type='report', **before)
+    bench.run(3.0)
+    del bench.found[:]
+    healthy = all(audit['health'] == 'healthy' for audit in after)
+    said = {'health': 'healthy'} if healthy else {}
+    for _ in range(4):
+        bench.say(type='report', audits=after, **said)
+        bench.run(1.0)
+    names = {o.audit for _, o in bench.found if isinstance(o, HealthChanged)}
+    after_names = {audit['name'] for audit in after}
+    assert names & after_names == {'a%02d' % n for n in told}
+
+
+def test_ever_new_names_are_told_of_no_faster_than_a_guest_that_toggles():
+    bench = Bench()
+    for number in range(300):
+        bench.say(type='report', audits=[_audit('a%d' % number, H)])
+        bench.run(0.02)
+    # six seconds of sixteen places
+    found = [o for _, o in bench.found if isinstance(o, HealthChanged)]
+    assert 80 <= len(found) <= 7 * 16
+
+
 # -- with the agent that is shipped ------------------------------------------
 
 def test_the_reference_agent_and_the_session_understand_each_other():
@@ -825,7 +889,8 @@ def test_the_reference_agent_and_the_session_understand_each_other():
     bench.session.sent(len(data))
     for line in talk.receive(data, Snapshot(None, []), bench.now):
         bench.feed(line)
-    for line in [*talk.report(down), talk.exit('terminated')]:
+    for line in [*talk.report(down, bench.now),
+                 talk.exit('terminated')]:
         bench.feed(line)
     assert [outcome for _, outcome in bench.found] == [
         ESTABLISHED, HealthChanged('db', U, 'no \N{EURO SIGN}'),

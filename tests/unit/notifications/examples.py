@@ -102,7 +102,6 @@ FLAPPING = dataclasses.replace(
     cause=v.Cause.FLAPPING,
     subject='heartbeat',
     severity=v.Severity.WARNING,
-    health=v.Health.DEGRADED,
     conditions=(v.Condition(
         v.Cause.FLAPPING, 'heartbeat', v.Severity.WARNING, BEGIN + 43.000298,
         1),),

@@ -615,9 +615,10 @@ def test_a_guest_that_never_reads_and_then_does(rig):
 
 # -- the loop itself ---------------------------------------------------------
 
-@pytest.mark.parametrize('stall, voided', [(0.9, True), (0.02, False)])
-def test_a_stall_of_the_loop_is_nobodys_fault(rig, stall, voided):
-    guest = rig.guest('a', misses=1)
+@pytest.mark.parametrize('stall, timeout, voided', [
+    (0.9, 200, True), (0.02, 200, False), (0.08, 100, True)])
+def test_a_stall_of_the_loop_is_nobodys_fault(rig, stall, timeout, voided):
+    guest = rig.guest('a', misses=1, timeout_ms=timeout)
     rig.run(1)
     for _ in range(5):
         guest.answering = False
@@ -652,7 +653,7 @@ def test_a_receiver_that_fails_stops_nothing(rig):
     def fail(observation):
         raise RuntimeError('full')
 
-    rig.monitor._loop._deliver = fail
+    rig.monitor._loop._teller._deliver = fail
     rig.guest('a')
     rig.run(2)
     rig.guests['a'].answering = False
@@ -667,8 +668,68 @@ def test_a_defect_met_by_one_guest_is_only_its_own(rig):
     rig.guest('b')
     rig.turn()
     rig.monitor._loop.channels['a'].session._board = None
-    assert rig.kinds(2) == BEATS
+    assert rig.kinds(2, 'b') == BEATS
     assert len(rig.logged) == 1 and '[instance: a]' in rig.logged[0]
+    assert rig.monitor.status('a') is None
+    assert [o.kind for _, o in rig.observed if o.instance_uuid == 'a'] == [
+        Kind.HEARTBEAT_UNREACHABLE]
+
+
+def test_intervals_of_all_lengths_live_in_one_loop(rig):
+    hour = 3600 * 1000
+    for uuid, interval in (('fast', 100), ('usual', 1000), ('slow', hour)):
+        rig.guest(uuid, interval_ms=interval, timeout_ms=100, misses=1)
+    rig.run(2)
+    counts = {uuid: len(guest.challenges)
+              for uuid, guest in rig.guests.items()}
+    assert counts['fast'] in (19, 20, 21) and counts['usual'] in (1, 2)
+    assert counts['slow'] == 0
+    phase = rig.monitor._loop.channels['slow'].session.next_deadline()
+    rig.now = round(phase, 2) - 0.5
+    rig.turn()
+    rig.run(0.6)
+    assert len(rig.guests['slow'].challenges) == 1
+    rig.guests['slow'].answering = False
+    assert [o.instance_uuid for _, o in rig.run(2)] == []
+    rig.now = round(rig.monitor._loop.channels['slow']
+                    .session.next_deadline(), 2) - 0.5
+    rig.turn()
+    assert [o.instance_uuid for _, o in rig.run(1)] == ['slow']
+
+
+def test_a_command_that_comes_while_the_loop_reads_is_not_left(rig):
+    loop = rig.monitor._loop
+    read = loop._read
+
+    def read_late(events, now, patient=True):
+        if patient:
+            rig.watch('a')          # its byte is taken with those before it
+            loop._read = read
+        return read(events, now, patient)
+
+    rig.guests['a'] = FakeGuest(rig.path('a'))
+    loop._read = read_late
+    rig.monitor.unwatch('nobody')
+    loop.run_once(0)
+    assert loop._wait_s() == 0
+    assert rig.kinds(1) == BEATS
+
+
+def test_a_guest_without_a_channel_for_long_is_told_once(rig):
+    rig.guest('a')
+    rig.run(1)
+    rig.guests.pop('a').close()
+    rig.path('a').unlink()
+    observed = rig.run(120)
+    assert [(o.kind, o.details['reason']) for _, o in observed] == [
+        (Kind.HEARTBEAT_UNREACHABLE, 'no channel')]
+    rig.guests['a'] = FakeGuest(rig.path('a'))
+    assert rig.kinds(8) == BEATS
+    assert rig.monitor.is_lost('a') is False
+    rig.guests['a'].answering = False
+    assert rig.kinds(2) == LOST
+    assert rig.monitor.is_lost('a') is True
+    assert rig.monitor.is_lost('nobody') is False
 
 
 def test_guests_are_spread_over_the_slots(rig):
@@ -730,13 +791,10 @@ print('done')
 """
 
 
-def test_under_eventlet_the_thread_is_a_native_one(tmp_path):
+def test_under_eventlet_the_thread_is_a_native_one(require, tmp_path):
     # Not by importing it: where nova is loaded in this process, it forbids
     # that.
-    try:
-        metadata.version('eventlet')
-    except metadata.PackageNotFoundError:
-        pytest.skip('eventlet is not installed')
+    require(any(metadata.distributions(name='eventlet')), 'needs eventlet')
     result = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', UNDER_EVENTLET,
          str(tmp_path / 'a.sock')],

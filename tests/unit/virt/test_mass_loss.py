@@ -30,14 +30,14 @@ GUESTS = ['guest-%d' % number for number in range(3)]
 class Many:
     """Three guests of twelve are a storm; the host's events as they come."""
 
-    def __init__(self):
+    def __init__(self, **settings):
         self.told = []
         self.counted = 0
         self.planned = set()
         self.watch = mass_loss.MassLoss(
             storm.Storm(3, 20, 10.0, iter('abcdef').__next__), self._count,
             self.planned.__contains__, self.told.append)
-        self.ledger = ledger.Ledger(ledger.Settings(), iter(map(
+        self.ledger = ledger.Ledger(ledger.Settings(**settings), iter(map(
             str, range(100))).__next__)
 
     def _count(self):
@@ -92,6 +92,21 @@ def test_over_when_they_are_lost_no_more(many, wanted, end):
     assert at < 100.0                   # not for want of news alone
     assert many.transitions[-1] is Transition.CLEARED
     assert not many.watch.suspected
+
+
+def test_who_is_told_of_no_more_for_its_flapping_is_lost_all_the_same():
+    many = Many(flap_flips=1)
+    for uuid in GUESTS:
+        many.see(lost(uuid))
+    for uuid in GUESTS:
+        events = many.see(see(Kind.FAULT, uuid, Cause.AGENT_EXITED))
+        assert [(event.cause, event.transition) for event in events] == [
+            (Cause.FLAPPING, Transition.RAISED),
+            (Cause.HEARTBEAT_LOST, Transition.CLEARED)]
+        # and it still names the host's event
+        assert events[1].details['host_event'] == many.told[0].event_id
+    many.watch.handle_timer(20.0, 20.0)
+    assert many.watch.suspected
 
 
 def test_a_loss_counts_even_where_it_is_not_told(many):
