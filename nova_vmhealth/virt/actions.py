@@ -17,7 +17,9 @@ calls to libvirt are made on a background thread, which looks once more before
 it acts.
 """
 
+import collections
 import dataclasses
+import threading
 import time
 
 from oslo_log import log as logging
@@ -30,6 +32,7 @@ from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.core.vocabulary import Observation
 from nova_vmhealth.core.vocabulary import Transition
+from nova_vmhealth.virt import background
 
 LOG = logging.getLogger(__name__)
 
@@ -37,6 +40,12 @@ LOG = logging.getLogger(__name__)
 _RUNNING = (1, 2)
 # libvirt's words may be long, and go over the bus.
 _MAX_REASON = 255
+# Reasons that may pass while the guest is lost still: a late answer, an
+# operation of Nova's that did not help.
+_PASSING = (Withheld.RECOVERED, Withheld.PLANNED)
+# It is looked at again after the delay, and this many seconds at least.
+RETRY_S = 1.0
+_NO_ANSWER = 'libvirt gives no answer'
 
 # What each action is to libvirt.
 _CALLS = {
@@ -66,12 +75,17 @@ def wanted(policy):
     """Return the causes to tell of an instance.
 
     Who asks for an action on a loss is told of the loss, and so of the action.
+    Who is told of losses is told of an agent that exits as well: a guest could
+    hide its silence behind a word of farewell otherwise.
 
     :param policy: nova_vmhealth.core.policy.Policy
     """
-    if policy.action is Action.NONE:
-        return policy.events
-    return policy.events | {Cause.HEARTBEAT_LOST}
+    causes = policy.events
+    if policy.action is not Action.NONE:
+        causes |= {Cause.HEARTBEAT_LOST}
+    if Cause.HEARTBEAT_LOST in causes:
+        causes |= {Cause.AGENT_EXITED}
+    return causes
 
 
 class Actions:
@@ -86,10 +100,13 @@ class Actions:
     :param get_connection: gives libvirt's connection
     :param submit: Background.submit
     :param observe: takes an observation in, from any thread
+    :param wake: makes the worker call :meth:`handle_timer`, from any thread
+    :param monotonic: the worker's clock, seconds
     """
 
     def __init__(self, governor, ledger, steering, is_host_suspected,
-                 get_connection, submit, observe):
+                 get_connection, submit, observe, wake,
+                 monotonic=time.monotonic):
         self._governor = governor
         self._ledger = ledger
         self._steering = steering
@@ -97,6 +114,16 @@ class Actions:
         self._get_connection = get_connection
         self._submit = submit
         self._observe = observe
+        self._wake = wake
+        self._monotonic = monotonic
+        # (uuid, action, reason) of what was withheld at the last moment
+        self._returned = collections.deque()
+        # The worker and the background's threads change what is below.
+        self._lock = threading.Lock()
+        # uuid -> (the action whose call is under way, when it is given up)
+        self._under_way = {}
+        # instances whose call was given up and has not come back
+        self._hung = set()
 
     def details(self, uuid, policy):
         """Return what a loss that is about to be told says of its action.
@@ -122,6 +149,7 @@ class Actions:
                 and policy.action is not Action.NONE:
             self._governor.lost(uuid, policy.action, now)
         elif event.transition is Transition.CLEARED \
+                and not transitions.is_withdrawn(event) \
                 and self._governor.cancel(uuid) is not None:
             reason = (Withheld.PLANNED if self._ledger.is_planned(uuid)
                       else Withheld.RECOVERED)
@@ -132,20 +160,36 @@ class Actions:
     def forget(self, uuid):
         """Drop everything about an instance that left this host."""
         self._governor.forget(uuid)
+        with self._lock:
+            self._under_way.pop(uuid, None)
+            self._hung.discard(uuid)
 
     def next_deadline(self):
         """Return when to call :meth:`handle_timer`; None for never."""
-        return self._governor.next_deadline()
+        with self._lock:
+            due = [until for _, until in self._under_way.values()]
+        planned = self._governor.next_deadline()
+        if planned is not None:
+            due.append(planned)
+        return min(due, default=None)
 
     def handle_timer(self, now):
-        """Decide on the actions that are due.
+        """Decide on the actions that are due; give up those that hang.
 
         :param now: monotonic time, seconds
         """
+        while self._returned:
+            uuid, action, reason = self._returned.popleft()
+            self._governor.refund(uuid)
+            self._withhold(uuid, action, reason, now)
+        self._give_up(now)
         for uuid, action in self._governor.due(now):
             reason = self._governor.decide(uuid, self._situation(uuid), now)
             if reason is not None:
-                self._finish(uuid, action, _withheld(reason))
+                self._withhold(uuid, action, reason, now)
+            elif uuid in self._hung:
+                # One more call would wait behind the last.
+                self._finish(uuid, action, _failed(_NO_ANSWER))
             elif not self._submit(f'{action.value} of instance {uuid}',
                                   lambda u=uuid, a=action: self.take(u, a)):
                 self._finish(uuid, action,
@@ -158,22 +202,70 @@ class Actions:
         """
         # The thread may have been busy: what was decided may not hold now.
         reason = self._second_thoughts(uuid)
+        # From here on an operation of Nova's waits for the call.
+        if reason is None and not self._steering.claim(uuid):
+            reason = Withheld.PLANNED
         if reason is not None:
-            self._finish(uuid, action, _withheld(reason))
+            self._return(uuid, action, reason)
             return
+        try:
+            self._act(uuid, action)
+        finally:
+            self._steering.unclaim(uuid)
+
+    def _act(self, uuid, action):
+        under_way = action, self._monotonic() + background.STUCK_S
+        with self._lock:
+            self._under_way[uuid] = under_way
         # Its side effects are no second fault, and none of Nova's doing.
-        operation = {'operation': transitions.ACTION + action.value}
-        self._tell(Kind.PLANNED_BEGUN, uuid, operation)
+        self._tell(Kind.PLANNED_BEGUN, uuid, _operation(action))
+        reason = None
         try:
             reason = call(self._get_connection().lookupByUUIDString(uuid),
                           action)
-            state = _withheld(reason) if reason else {'action_state': 'done'}
+            state = {'action_state': 'done'}
         except Exception as error:
             # Whatever it is: raised any further it would make the thread try
             # again later, when nobody has judged the guest anew.
             state = _failed(str(error) or repr(error))
-        self._tell(Kind.PLANNED_ENDED, uuid, operation)
-        self._finish(uuid, action, state)
+        with self._lock:
+            self._hung.discard(uuid)
+            if self._under_way.get(uuid) is not under_way:
+                return              # given up, and told so
+            del self._under_way[uuid]
+        self._tell(Kind.PLANNED_ENDED, uuid, _operation(action))
+        if reason is not None:
+            self._return(uuid, action, reason)
+        else:
+            self._finish(uuid, action, state)
+
+    def _return(self, uuid, action, reason):
+        """Leave an action that is not taken to the worker."""
+        self._returned.append((uuid, action, reason))
+        self._wake()
+
+    def _withhold(self, uuid, action, reason, now):
+        """Tell that an action is withheld, or plan it again."""
+        if (reason in _PASSING and self._is_told(uuid)
+                and self._steering.has_not_recovered(uuid)):
+            # Not at once where the delay is 0: it would not sleep any more.
+            self._governor.lost(uuid, action, now, RETRY_S)
+        else:
+            self._finish(uuid, action, _withheld(reason))
+
+    def _give_up(self, now):
+        """Wait no longer for calls that do not return."""
+        with self._lock:
+            late = [(uuid, action)
+                    for uuid, (action, until) in self._under_way.items()
+                    if until <= now]
+            for uuid, _ in late:
+                del self._under_way[uuid]
+                self._hung.add(uuid)
+        for uuid, action in late:
+            self._steering.unclaim(uuid)
+            self._tell(Kind.PLANNED_ENDED, uuid, _operation(action))
+            self._finish(uuid, action, _failed(_NO_ANSWER))
 
     def _is_told(self, uuid):
         return any(condition.cause is Cause.HEARTBEAT_LOST
@@ -194,6 +286,9 @@ class Actions:
             return Withheld.NOT_RUNNING
         if not self._steering.is_lost(uuid):
             return Withheld.RECOVERED
+        # Reads one attribute, which the worker changes.
+        if self._is_host_suspected():
+            return Withheld.HOST_SUSPECTED
         return None
 
     def _finish(self, uuid, action, state):
@@ -210,6 +305,10 @@ class Actions:
     def _tell(self, kind, uuid, details, cause=None):
         self._observe(Observation(kind, uuid, time.time(), cause,
                                   details=details))
+
+
+def _operation(action):
+    return {'operation': transitions.ACTION + action.value}
 
 
 def _withheld(reason):

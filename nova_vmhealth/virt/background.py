@@ -25,6 +25,12 @@ RETRY_S = 5.0
 # Jobs are keyed by instance and purpose, so this is far above what a host
 # needs; it bounds what a storm of unknown domains can queue.
 MAX_JOBS = 10000
+# A job that takes this long, seconds, does not come back: a call to libvirt
+# waits for ever where a QEMU is stopped, or its storage is away.
+STUCK_S = 30.0
+# Threads that may wait like that. Under eventlet each of them has one of the
+# 20 native threads that make all of nova-compute's calls to libvirt.
+MAX_STUCK = 8
 
 
 class Background:
@@ -34,24 +40,35 @@ class Background:
     thread or, under eventlet, a greenthread: its jobs do RPC, which in
     eventlet mode must stay on the hub's thread.
 
+    A thread whose job does not come back can be replaced: the next one goes on
+    with the queue, and the old one ends with its job.
+
     :param name: of the thread
     :param monotonic: the clock of the delays, seconds
+    :param stuck_s: seconds after which a job's thread is replaced; None for
+        never, where jobs end by themselves
     """
 
-    def __init__(self, name, monotonic=time.monotonic):
+    def __init__(self, name, monotonic=time.monotonic, stuck_s=None):
         self._name = name
         self._monotonic = monotonic
+        self._stuck_s = stuck_s
         self._changed = threading.Condition()
         self._jobs = {}
         self._running = False
         self._thread = None
+        # Counts the threads: only the latest takes jobs.
+        self._turn = 0
+        # the job at hand: its key, and when it began
+        self._at_hand = None
+        self._stuck = 0
+        self._told_of_limit = False
 
     def start(self):
         """Start the thread."""
-        self._running = True
-        self._thread = threading.Thread(
-            target=self._run, name=self._name, daemon=True)
-        self._thread.start()
+        with self._changed:
+            self._running = True
+            self._begin_thread()
 
     def stop(self, timeout_s):
         """Stop after the job at hand; what is queued is dropped.
@@ -77,7 +94,13 @@ class Background:
                 return False
             self._jobs[key] = (self._monotonic() + delay_s, function)
             self._changed.notify()
+            self._replace_stuck()
             return True
+
+    def tend(self):
+        """Replace the thread if its job does not come back."""
+        with self._changed:
+            self._replace_stuck()
 
     def next_job(self, now):
         """Take out the job that is due longest.
@@ -95,7 +118,39 @@ class Background:
         del self._jobs[key]
         return (key, function), 0.0
 
-    def _run(self):
+    # -- with the lock held --------------------------------------------------
+
+    def _begin_thread(self):
+        self._turn += 1
+        self._thread = threading.Thread(
+            target=self._run, args=(self._turn,), name=self._name,
+            daemon=True)
+        self._thread.start()
+
+    def _replace_stuck(self):
+        if not self._running or self._stuck_s is None or not self._at_hand:
+            return
+        key, began = self._at_hand
+        if self._monotonic() - began < self._stuck_s:
+            return
+        if self._stuck >= MAX_STUCK:
+            if not self._told_of_limit:
+                self._told_of_limit = True
+                LOG.error('%(name)s: %(number)d jobs do not come back, the '
+                          'rest waits for one of them, the latest is '
+                          '%(key)s', {'name': self._name, 'key': key,
+                                      'number': self._stuck + 1})
+            return
+        self._stuck += 1
+        self._at_hand = None
+        LOG.warning('%(key)s has not come back for %(seconds)d s, the rest '
+                    'goes on without it',
+                    {'key': key, 'seconds': self._stuck_s})
+        self._begin_thread()
+
+    # -- the thread ----------------------------------------------------------
+
+    def _run(self, turn):
         while True:
             with self._changed:
                 if not self._running:
@@ -104,7 +159,14 @@ class Background:
                 if job is None:
                     self._changed.wait(wait)
                     continue
+                self._at_hand = (job[0], self._monotonic())
             self._do(*job)
+            with self._changed:
+                if turn != self._turn:
+                    self._stuck -= 1
+                    return          # another has taken its place
+                self._at_hand = None
+                self._told_of_limit = False
 
     def _do(self, key, function):
         try:
@@ -114,4 +176,7 @@ class Background:
             # conductor), the thread must live on and the job come again.
             LOG.warning('%(key)s failed, again in %(seconds)d s: %(error)s',
                         {'key': key, 'seconds': RETRY_S, 'error': error})
-            self.submit(key, function, RETRY_S)
+            with self._changed:
+                asked_anew = key in self._jobs
+            if not asked_anew:
+                self.submit(key, function, RETRY_S)

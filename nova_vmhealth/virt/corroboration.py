@@ -117,6 +117,11 @@ class Corroborator:
         self._wanted = {}           # uuid -> when to look, monotonic seconds
         self._due = -math.inf       # when the next look is due
         self._not_before = -math.inf
+        # Looks are numbered: one that was given up as stuck may still come
+        # back, and then has nothing to say.
+        self._turn = 0
+        # uuid -> how many guests the look asks for that has not come back
+        self._asked = {}
 
     # -- called by the worker; all return at once ----------------------------
 
@@ -164,6 +169,7 @@ class Corroborator:
         with self._lock:
             self._suspects.pop(instance_uuid, None)
             self._wanted.pop(instance_uuid, None)
+            self._asked.pop(instance_uuid, None)
 
     # -- with the lock held --------------------------------------------------
 
@@ -188,32 +194,57 @@ class Corroborator:
     # -- the background's job ------------------------------------------------
 
     def _look(self):
-        uuids = self._begin()
+        turn, uuids = self._begin()
         if not uuids:
             return
+        try:
+            self._ask(turn, uuids)
+        finally:
+            with self._lock:
+                for uuid in uuids:
+                    self._asked.pop(uuid, None)
+
+    def _ask(self, turn, uuids):
         connection = self._get_connection()
         domains = self._domains(connection, uuids)
         # First what can be told even of a QEMU that hangs.
         states = domain_sample.states(connection, domains)
         for uuid, domain in domains.items():
-            self._note(uuid, states.get(uuid, ''), _port_state(domain))
+            self._note(turn, uuid, states.get(uuid, ''), _port_state(domain))
         samples = domain_sample.samples(connection, domains, self._monotonic)
-        self._finish(uuids, samples)
+        self._finish(turn, uuids, samples)
 
     def _begin(self):
-        """Return whom to look at now."""
+        """Return the number of the look, and whom to look at."""
         with self._lock:
             now = self._monotonic()
-            # Until it is done well; see _finish().
-            self._due, self._not_before = -math.inf, now + RETRY_S
-            uuids = [uuid for uuid, at in self._wanted.items()
-                     if at <= now][:SLICE]
-            # Not looked at again where that fails: it might fail again.
-            for uuid in uuids:
+            self._turn += 1
+            self._due = -math.inf
+            uuids = self._choose(now)
+            if uuids:
+                # Until it is done well; see _finish().
+                self._not_before = now + RETRY_S
+            self._arrange_rest(now)
+            return self._turn, uuids
+
+    def _choose(self, now):
+        """Take out whom to look at now; with the lock held.
+
+        Who is asked for already is in a look that does not come back: one of
+        its QEMUs hangs. Each of them is asked for alone then, and never again
+        if that does not come back either.
+        """
+        due = [uuid for uuid, at in self._wanted.items() if at <= now]
+        uuids = [uuid for uuid in due if uuid not in self._asked][:SLICE]
+        if not uuids:
+            uuids = [uuid for uuid in due if self._asked[uuid] > 1][:1]
+        # Not looked at again where that fails: it might fail again.
+        for uuid in due:
+            if uuid in uuids or self._asked.get(uuid) == 1:
                 del self._wanted[uuid]
-            if not uuids:
-                self._arrange_rest(now)
-            return uuids
+        for uuid in uuids:
+            self._asked[uuid] = len(uuids)
+        return uuids
 
     def _domains(self, connection, uuids):
         domains = {}
@@ -224,12 +255,12 @@ class Corroborator:
                 self.forget(uuid)           # it has just gone
         return domains
 
-    def _note(self, uuid, state, port):
+    def _note(self, turn, uuid, state, port):
         """Take down a domain's and its port's state; tell a port's end."""
         with self._lock:
             suspect = self._suspects.get(uuid)
-            if suspect is None:
-                return              # forgotten meanwhile
+            if suspect is None or turn != self._turn:
+                return              # forgotten or too late
             closed = (port == 'disconnected' != suspect.port)
             suspect.state, suspect.port = state, port
         if closed:
@@ -237,10 +268,12 @@ class Corroborator:
                 Kind.AGENT_DISCONNECTED, uuid, time.time(),
                 details={'channel': protocol.CHANNEL_NAME}))
 
-    def _finish(self, uuids, samples):
+    def _finish(self, turn, uuids, samples):
         """Take down the samples; tell what they add to losses."""
         news = []
         with self._lock:
+            if turn != self._turn:
+                return              # others were looked at meanwhile
             now = self._monotonic()
             for uuid in uuids:
                 suspect = self._suspects.get(uuid)

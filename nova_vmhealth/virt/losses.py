@@ -109,7 +109,7 @@ class Losses:
 
 
 def build(options, ledger, heartbeat, steering, get_connection, submit,
-          submit_look, observe, tell_host):
+          submit_look, observe, tell_host, wake):
     """Make the parts and what joins them.
 
     :param options: the option group [vmhealth]
@@ -122,6 +122,7 @@ def build(options, ledger, heartbeat, steering, get_connection, submit,
         may hold up
     :param observe: takes an observation in, from any thread
     :param tell_host: called with each HostEvent
+    :param wake: makes the worker look at what is due, from any thread
     :returns: Losses
     """
     many = mass_loss.MassLoss(
@@ -134,5 +135,5 @@ def build(options, ledger, heartbeat, steering, get_connection, submit,
             governor.Governor(options.max_actions, options.action_window_s,
                               options.action_delay_s),
             ledger, steering, lambda: many.suspected, get_connection, submit,
-            observe),
+            observe, wake),
         corroboration.Corroborator(get_connection, submit_look, observe))

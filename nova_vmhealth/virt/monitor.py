@@ -81,8 +81,10 @@ class HealthMonitor:
         # Apart from each other: a guest that hangs is acted upon while
         # nova-conductor is away, or while some other QEMU gives no answer.
         self._conductor = background.Background('vmhealth-conductor')
-        self._libvirt = background.Background('vmhealth-libvirt')
-        self._looks = background.Background('vmhealth-looks')
+        self._libvirt = background.Background(
+            'vmhealth-libvirt', stuck_s=background.STUCK_S)
+        self._looks = background.Background(
+            'vmhealth-looks', stuck_s=background.STUCK_S)
         self._openings = background.Background('vmhealth-openings')
         self._backgrounds = (self._conductor, self._libvirt, self._looks,
                              self._openings)
@@ -102,7 +104,8 @@ class HealthMonitor:
         self._losses = losses.build(
             options, self._ledger, self._heartbeat, self._steering,
             self._get_connection, self._libvirt.submit, self._looks.submit,
-            self.observe, self._reporter.tell_host)
+            self.observe, self._reporter.tell_host,
+            wake=lambda: self._inbox.put(None))
         self._streams = stream_channel.StreamChannels(
             self._get_connection, self._log_from_native_thread)
         self._trouble = channel_trouble.ChannelTrouble(
@@ -196,6 +199,7 @@ class HealthMonitor:
         self._inbox.put(Observation(
             Kind.PLANNED_BEGUN, instance.uuid, time.time(),
             details={'operation': operation}))
+        self._steering.wait_for_action(instance.uuid)
         if outermost:
             self._notices.before(instance.uuid, operation)
 
@@ -281,6 +285,8 @@ class HealthMonitor:
         for uuid in [u for u, at in self._forget_at.items() if at <= now]:
             self._forget(uuid, now, wall)
         self._inbox.tell_drops(now)
+        for thread in self._backgrounds:
+            thread.tend()
 
     def _take(self, observation, now, wall):
         uuid, kind = observation.instance_uuid, observation.kind
@@ -303,22 +309,20 @@ class HealthMonitor:
         if kind in (Kind.PLANNED_BEGUN, Kind.STARTED):
             self._forget_at.pop(uuid, None)       # it is back
         self._steering.follow(observation, entry)
-        self._attend(observation, entry)
+        self._attend(observation, entry, now)
         observation = self._losses.observed(observation, entry.policy, now,
                                             wall)
         self._publish(self._ledger.observe(
             observation, now, wall, actions.wanted(entry.policy)), now, wall)
 
-    def _attend(self, observation, entry):
+    def _attend(self, observation, entry, now):
         """Do what an observation asks for besides the ledger's part."""
         uuid, kind = observation.instance_uuid, observation.kind
         if kind is Kind.STARTED:
             self._notices.watched(uuid)
         elif kind is Kind.HEARTBEAT_ESTABLISHED:
-            LOG.info('[instance: %(uuid)s] heartbeat established, way: '
-                     '%(way)s',
-                     {'uuid': uuid,
-                      'way': observation.details.get('way', 'socket')})
+            self._reporter.established(
+                uuid, observation.details.get('way', 'socket'), now)
         elif kind is Kind.HEARTBEAT_UNHEARD:
             self._trouble.unheard(uuid, entry.domain_name)
         elif kind is Kind.FAULT and observation.cause is Cause.CONTROL_ERROR:
@@ -335,6 +339,7 @@ class HealthMonitor:
         self._losses.forget(uuid, now, wall)
         self._trouble.forget(uuid)
         self._notices.forget(uuid)
+        self._reporter.forget(uuid)
 
     def _publish(self, events, now, wall, last_entry=None):
         for event in events:

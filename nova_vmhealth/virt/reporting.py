@@ -21,6 +21,10 @@ from nova_vmhealth.core.vocabulary import Transition
 
 LOG = logging.getLogger(__name__)
 
+# An agent may exit and come back ten times a second; the log says so once in
+# this many seconds, for each way to an instance.
+ESTABLISHED_EVERY_S = 60.0
+
 
 class Reporter:
     """Hands events on, in the order in which it gets them.
@@ -36,6 +40,9 @@ class Reporter:
         self._compute_host = compute_host
         self._entry_of = entry_of
         self._status_of = status_of
+        # uuid -> way -> when the log says next that it was taken; of the
+        # instances of this host only
+        self._established = {}
 
     def tell(self, event, entry):
         """Tell a change of an instance's health.
@@ -54,6 +61,24 @@ class Reporter:
                  'health': event.health.value,
                  'details': dict(event.details)})
 
+    def established(self, uuid, way, now):
+        """Log which way a heartbeat takes, unless that was said just now.
+
+        :param uuid: the instance
+        :param way: how the guest's port is reached
+        :param now: monotonic time, seconds
+        """
+        ways = self._established.setdefault(uuid, {})
+        if now < ways.get(way, now):
+            return
+        ways[way] = now + ESTABLISHED_EVERY_S
+        LOG.info('[instance: %(uuid)s] heartbeat established, way: %(way)s',
+                 {'uuid': uuid, 'way': way})
+
+    def forget(self, uuid):
+        """Drop an instance that left this host."""
+        self._established.pop(uuid, None)
+
     def tell_host(self, event):
         """Tell a change of the host's own health.
 
@@ -69,7 +94,7 @@ class Reporter:
                 '%(details)s',
                 {'host': self._compute_host, 'cause': event.cause.value,
                  'transition': event.transition.value,
-                 'guests': len(event.instance_uuids),
+                 'guests': event.instance_count,
                  'details': dict(event.details)})
 
 

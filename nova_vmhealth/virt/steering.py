@@ -13,7 +13,9 @@
 """Lets the heartbeats follow what Nova plans and what libvirt tells."""
 
 import collections
+import dataclasses
 import threading
+import time
 
 from nova_vmhealth.core import protocol
 from nova_vmhealth.core.vocabulary import Kind
@@ -21,16 +23,32 @@ from nova_vmhealth.virt import channel
 
 # Why a heartbeat holds, besides the names of planned operations.
 _PAUSED = 'paused'
+# A guest that beat and then reboots by itself is to beat again within this
+# many seconds, where its owner set no boot deadline: longer than any check of
+# its disks should take. Without one its silence would never be told.
+REBOOT_DEADLINE_S = 600
+# An operation of Nova's waits this many seconds at most for an action that is
+# under way, and looks this often. It is a call to libvirt of milliseconds.
+CLAIM_WAIT_S = 10.0
+_POLL_S = 0.010
 
 
 class Steering:
     """Begins, holds and ends the heartbeats of this host's guests.
 
     :param heartbeat: nova_vmhealth.virt.heartbeat.HeartbeatMonitor
+    :param monotonic: clock of :meth:`wait_for_action`, seconds
+    :param sleep: called with seconds; by default whatever Nova's threads use
     """
 
-    def __init__(self, heartbeat):
+    def __init__(self, heartbeat, monotonic=time.monotonic, sleep=None):
         self._heartbeat = heartbeat
+        self._monotonic = monotonic
+        self._sleep = sleep or time.sleep
+        # guests whose own reboot after they beat was the last that they did
+        self._rebooted = set()
+        # guests that are acted upon at this moment
+        self._claimed = set()
         # guests that were beating when Nova saved them to disk
         self._beating_when_saved = set()
         # uuid -> why its heartbeat holds: _PAUSED, and one per planned
@@ -72,6 +90,33 @@ class Steering:
         with self._lock:
             return bool(_planned(self._holds.get(uuid, ())))
 
+    def claim(self, uuid):
+        """Begin an action upon a guest, unless Nova is at work on it.
+
+        :returns: whether the action may be taken; then :meth:`unclaim` is due
+            after it
+        """
+        with self._lock:
+            if _planned(self._holds.get(uuid, ())):
+                return False
+            self._claimed.add(uuid)
+            return True
+
+    def unclaim(self, uuid):
+        """An action upon a guest is over, or not waited for any more."""
+        with self._lock:
+            self._claimed.discard(uuid)
+
+    def wait_for_action(self, uuid):
+        """Let an action end that began before :meth:`hold`.
+
+        Called on Nova's thread that runs the operation.
+        """
+        began = self._monotonic()
+        while (uuid in self._claimed
+               and self._monotonic() - began < CLAIM_WAIT_S):
+            self._sleep(_POLL_S)
+
     def is_running(self, uuid):
         """Say whether a watched domain runs and is not paused."""
         with self._lock:
@@ -84,19 +129,31 @@ class Steering:
         return (status is not None and status.established
                 and status.misses >= status.misses_allowed)
 
+    def has_not_recovered(self, uuid):
+        """Say whether a guest that was lost is so still.
+
+        It may have answered since, but not often enough to be well.
+        """
+        return self._heartbeat.is_lost(uuid)
+
     # -- from the worker -----------------------------------------------------
 
-    def watch(self, uuid, entry, established=False):
+    def watch(self, uuid, entry, established=False, boot_deadline_s=0):
         """Begin with a domain that runs, anew if it is watched already.
 
         :param entry: nova_vmhealth.virt.identity.Entry
         :param established: whether it is known to have answered before
+        :param boot_deadline_s: where its owner set none, seconds
         """
-        if not entry.policy.heartbeat:
+        policy = entry.policy
+        if not policy.heartbeat:
             return
+        if not policy.boot_deadline_s:
+            policy = dataclasses.replace(policy,
+                                         boot_deadline_s=boot_deadline_s)
         with self._lock:
             self._heartbeat.watch(
-                uuid, channel.socket_path(entry.domain_name), entry.policy,
+                uuid, channel.socket_path(entry.domain_name), policy,
                 established)
             if uuid in self._holds:
                 self._heartbeat.hold(uuid)
@@ -110,6 +167,7 @@ class Steering:
     def leave(self, uuid):
         """Let go of a domain that has ended."""
         self._heartbeat.unwatch(uuid)
+        self._rebooted.discard(uuid)
         self.release(uuid, _PAUSED)
 
     def forget(self, uuid, drop):
@@ -125,6 +183,7 @@ class Steering:
             self._heartbeat.unwatch(uuid)
             drop()
         self._beating_when_saved.discard(uuid)
+        self._rebooted.discard(uuid)
         return True
 
     def follow(self, observation, entry):
@@ -139,7 +198,8 @@ class Steering:
             saved = uuid in self._beating_when_saved
             self._beating_when_saved.discard(uuid)
             self.release(uuid, _PAUSED)
-            self.watch(uuid, entry, saved and reason == 'restored')
+            self.watch(uuid, entry, saved and reason == 'restored',
+                       self._reboot_deadline(uuid, kind))
             if reason == 'migrated':      # it runs on the source until resumed
                 self.hold(uuid, _PAUSED)
         elif kind is Kind.PAUSED:
@@ -156,6 +216,18 @@ class Steering:
                 and observation.details.get('channel') \
                 == protocol.CHANNEL_NAME:
             self._heartbeat.port_closed(uuid)
+
+    def _reboot_deadline(self, uuid, kind):
+        status = self._heartbeat.status(uuid)
+        # One that reboots again before it beats is expected to beat as well.
+        has_beaten = (uuid in self._rebooted
+                      or (status is not None and status.established))
+        self._rebooted.discard(uuid)
+        if kind is not Kind.REBOOTED or not has_beaten \
+                or self.is_planned(uuid):
+            return 0
+        self._rebooted.add(uuid)
+        return REBOOT_DEADLINE_S
 
 
 def _planned(reasons):

@@ -34,6 +34,9 @@ GUEST = pathlib.Path(suite.__file__).parents[1] / 'guest'
 SUITE = [sys.executable, '-m', 'nova_vmhealth.conformance.main']
 CFLAGS = ['-std=c99', '-Wall', '-Wextra', '-Wpedantic', '-Werror', '-O2']
 SANITIZERS = ['-g', '-fsanitize=address,undefined', '-fno-sanitize-recover']
+UNDEFINED_ONLY = ['-g', '-fsanitize=undefined', '-fno-sanitize-recover']
+# Without randomized addresses, which must not meet the sanitizer's own.
+FIXED_ADDRESSES = ['setarch', '-R']
 
 # An agent of the kind that connects to a socket.
 SOCKET_AGENT = """
@@ -81,17 +84,41 @@ def compiled(require, tmp_path_factory):
     compiler = shutil.which('cc')
     require(compiler, 'needs a C compiler')
 
-    def compile_with(*flags):
+    def compile_with(*flags, source=GUEST / 'vmhealth-guest.c'):
         binary = tmp_path_factory.mktemp('c') / 'vmhealth-guest'
         done = subprocess.run(
-            [compiler, *CFLAGS, *flags, '-o', binary,
-             GUEST / 'vmhealth-guest.c'], capture_output=True, text=True)
+            [compiler, *CFLAGS, *flags, '-o', binary, source],
+            capture_output=True, text=True)
         require('cannot find' not in done.stderr,
                 'needs the libraries for %s' % ' '.join(flags))
         assert done.returncode == 0, done.stderr
         assert not done.stderr
         return binary
     return compile_with
+
+
+def starts(*command):
+    """Say whether a command that does nothing succeeds, time and again."""
+    # Where addresses are random, it may be some starts only that fail.
+    return all(subprocess.run(command, capture_output=True).returncode == 0
+               for _ in range(20))
+
+
+@pytest.fixture
+def sanitized(compiled, tmp_path):
+    """The command line of the agent in C, compiled with sanitizers."""
+    prefix = []
+    if shutil.which('setarch') and starts(*FIXED_ADDRESSES, 'true'):
+        prefix = FIXED_ADDRESSES
+    nothing = tmp_path / 'nothing.c'
+    nothing.write_text('int main(void) { return 0; }\n')
+    flags = SANITIZERS
+    # GCC 12's address sanitizer crashes at the start of whatever program
+    # where vm.mmap_rnd_bits is 32 and the container forbids setarch. What is
+    # left finds less, but finds it everywhere.
+    if not starts(*prefix, compiled(*flags, source=nothing)):
+        flags = UNDEFINED_ONLY
+    return [*prefix, compiled(*flags)]
 
 
 @pytest.fixture
@@ -139,9 +166,8 @@ def test_shell_agent(require):
 
 
 @pytest.mark.timeout(120)
-def test_c_agent_under_sanitizers(compiled):
-    status, found = run_suite(
-        '--pty', '--', compiled(*SANITIZERS), '{port}')
+def test_c_agent_under_sanitizers(sanitized):
+    status, found = run_suite('--pty', '--', *sanitized, '{port}')
     assert status == 0
     assert not_ok(found) == {
         'away': 'skipped', 'notices': 'skipped', 'report': 'skipped'}

@@ -17,7 +17,6 @@ API's answers, placement's traits, and what reaches the notifier.
 """
 
 import os
-import socket
 import sys
 import threading
 import time
@@ -32,6 +31,7 @@ from nova.tests.functional.libvirt import base
 from nova.virt import driver as virt_driver
 from nova.virt.libvirt import blockinfo
 from nova.virt.libvirt import driver as libvirt_driver
+import prometheus_client
 import sqlalchemy.exc
 
 from nova_vmhealth.core import protocol
@@ -240,7 +240,8 @@ class TestActions(HealthDriverTestBase):
 
     GRACE_S = 0.0
     OPTIONS = types.MappingProxyType(
-        {'allowed_actions': ['reset'], 'action_delay_s': 0.0})
+        {'allowed_actions': ['reset'], 'action_delay_s': 0.0,
+         'mass_loss_guests': 0})
 
     def lose(self, action):
         """Tell of a guest that hangs; the details of what is told then."""
@@ -325,16 +326,27 @@ class TestSecondWay(HealthDriverTestBase):
 
 class TestMetrics(HealthDriverTestBase):
 
+    OPTIONS = types.MappingProxyType({'metrics_port': 9177})
+
     def setUp(self):
-        with socket.socket() as free:
-            free.bind(('127.0.0.1', 0))
-            self.port = free.getsockname()[1]
-        self.OPTIONS = {'metrics_port': self.port}
+        # Whatever port is free: ours may be somebody's on this machine.
+        serve = prometheus_client.start_http_server
+        self.servers = {}
+
+        def serve_anywhere(port, address, registry):
+            started = serve(0, address, registry)
+            self.servers[port] = started[0].server_port
+            return started
+
+        patcher = mock.patch.object(
+            prometheus_client, 'start_http_server', serve_anywhere)
+        patcher.start()
+        self.addCleanup(patcher.stop)
         super().setUp()
 
     def test_served_while_the_service_is_up(self):
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        url = 'http://127.0.0.1:%d/metrics' % self.port
+        url = 'http://127.0.0.1:%d/metrics' % self.servers[9177]
         with opener.open(url) as answer:
             self.assertIn(b'vmhealth_guests_watched 0.0\n', answer.read())
         self.driver.vmhealth_monitor.stop()

@@ -29,6 +29,7 @@ REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(
 _PYTHONPATH = {'PYTHONPATH': REPOSITORY}
 # A guest under emulation, with a neighbour and a busy machine.
 BOOT_S = 90
+GRACE_S = 3
 
 _NOVA_CONF = """\
 [DEFAULT]
@@ -51,12 +52,15 @@ lock_path = {folder}/lock
 enabled = false
 [vmhealth]
 # a test's faults follow its guest's start closely
-planned_grace_s = 1
+planned_grace_s = {grace}
 # nothing is done and nobody waited for unless a guest asks for it
 allowed_actions = reset,pause
 max_actions = 2
-# as long as the grace: an operation within the delay is still seen at its end
-action_delay_s = 1
+# as long as the grace: an operation within the delay is still seen at its
+# end; and time for a test to do something within it, on a busy machine too
+action_delay_s = {grace}
+# not more than the delay, which must show whether it is the host
+mass_loss_window_s = {grace}
 notice_timeout_ms = 3000
 """
 
@@ -87,7 +91,7 @@ class DriverProcess:
         config = os.path.join(folder, 'nova.conf')
         with open(config, 'w') as f:
             f.write(_NOVA_CONF.format(folder=folder, broker=broker,
-                                      libvirtd=libvirtd))
+                                      libvirtd=libvirtd, grace=GRACE_S))
         self._process = processes.Process(
             ['nsenter', '-m', '-t', str(libvirtd.pid), sys.executable, '-m',
              module, '--config-file', config, '--guest', guest_folder],
@@ -138,6 +142,7 @@ class Guest:
         self._libvirtd = libvirtd
         made = driver.do('spawn', number=number, command_line=command_line,
                          **opted)
+        self._spawned = time.monotonic()
         self.uuid, self.name = made['uuid'], made['name']
         self._log = made['console_log']
         self.attach()
@@ -146,6 +151,11 @@ class Guest:
         """Take its console, anew after every start of the domain."""
         path = self._libvirtd.virsh('ttyconsole', self.name).strip()
         self._tty = open_console(path)
+
+    def wait_unexpected(self):
+        """Until what happens to it is no side effect of its start."""
+        # a second more, for what is still on its way to the driver
+        time.sleep(max(0, self._spawned + GRACE_S + 1 - time.monotonic()))
 
     def established(self):
         """How often its heartbeat was established."""
@@ -229,10 +239,10 @@ class Listener:
             self._lines.put(json.loads(line))
 
     def events(self, uuid):
-        """Every event of the instance until now."""
+        """Every event of the instance until now; a host's name none."""
         while not self._lines.empty():
             self._events.append(self._lines.get())
-        return [event for event in self._events if event['uuid'] == uuid]
+        return [event for event in self._events if event.get('uuid') == uuid]
 
     def wait_for(self, uuid, cause, transition='raised', seconds=20,
                  every=0.05):

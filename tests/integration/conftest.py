@@ -150,6 +150,7 @@ def boot(driver, libvirtd, listener, _numbers):
         guest.wait_for('GUEST-UP')
         if 'agent=none' not in arguments:
             guest.wait_for('AGENT-UP')
+        guest.wait_unexpected()
         return guest
 
     yield start

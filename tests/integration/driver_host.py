@@ -51,6 +51,7 @@ from oslo_log import log as logging  # noqa: E402
 from oslo_utils import importutils  # noqa: E402
 from oslo_utils import uuidutils  # noqa: E402
 
+from nova_vmhealth.virt import reporting  # noqa: E402
 from tests.integration import nova_objects  # noqa: E402
 
 CONF = nova.conf.CONF
@@ -78,6 +79,8 @@ class DriverHost:
         self._images = {}
         self._metas = {}
         self._lifecycle = []
+        # the tests wait for each time that a heartbeat is established
+        reporting.ESTABLISHED_EVERY_S = 0.0
         images.fetch = self._fetch
         images.fetch_to_raw = self._fetch
         self._driver = importutils.import_class(driver_class)(_NoEvents())

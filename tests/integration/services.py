@@ -147,7 +147,8 @@ def _rabbitmq_server():
 def missing():
     """What of the machine's software is not there, as one text or ''."""
     programs = ('libvirtd', 'virsh', 'qemu-system-x86_64', 'epmd',
-                'rabbitmq-server', 'unshare', 'nsenter', 'busybox', 'cpio')
+                'rabbitmq-server', 'unshare', 'nsenter', 'busybox', 'cpio',
+                'cc')
     lacks = [name for name in programs if not shutil.which(name)]
     if os.geteuid() != 0:
         lacks.append('root')

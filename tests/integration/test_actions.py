@@ -14,12 +14,13 @@
 
 import time
 
+from tests.integration import clients
 from tests.integration import processes
 
 FAST = {'vmhealth:heartbeat': 'true', 'vmhealth:interval_ms': '200',
         'vmhealth:timeout_ms': '200', 'vmhealth:misses': '2'}
 # Well past the tests' action_delay_s.
-LONG_ENOUGH_S = 3
+LONG_ENOUGH_S = clients.GRACE_S + 2
 
 
 def wants(action):
@@ -96,13 +97,24 @@ def test_quota(boot, listener):
     assert guest.virsh('domstate').strip() == 'running'
 
 
-def test_withheld_while_nova_is_at_work(boot, listener):
+def test_put_off_while_nova_is_at_work(boot, listener):
     guest = boot(extra_specs=wants('reset'))
     guest.wait_beating()
     guest.tell('hang-agent')
     listener.wait_for(guest.uuid, 'heartbeat_lost')
     guest.do('pause')
-    wait_for_state(listener, guest, 'withheld', 'planned')
+    guest.do('unpause')
+    wait_for_state(listener, guest, 'done', None)
+    listener.wait_for(guest.uuid, 'heartbeat_lost', 'cleared', seconds=90)
+
+
+def test_withheld_where_nova_paused_the_guest(boot, listener):
+    guest = boot(extra_specs=wants('reset'))
+    guest.wait_beating()
+    guest.tell('hang-agent')
+    listener.wait_for(guest.uuid, 'heartbeat_lost')
+    guest.do('pause')
+    wait_for_state(listener, guest, 'withheld', 'not_running')
     guest.do('unpause')
     guest.tell('resume-agent')
     listener.wait_for(guest.uuid, 'heartbeat_lost', 'cleared')

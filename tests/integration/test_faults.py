@@ -24,6 +24,7 @@ import oslo_messaging
 import pytest
 
 from tests.integration import clients
+from tests.integration import processes
 
 HEARTBEAT = {'vmhealth:heartbeat': 'true'}
 FAST = {'vmhealth:interval_ms': '200', 'vmhealth:timeout_ms': '200',
@@ -152,12 +153,23 @@ def test_audit(boot, listener):
     listener.wait_for(guest.uuid, 'guest_unhealthy', 'cleared')
 
 
-def test_shell_agent(boot, listener):
-    """Ten lines of shell that answer challenges are a heartbeat."""
-    guest = boot('vmh.agent=sh', dict(HEARTBEAT, **FAST))
+@pytest.mark.parametrize('agent', ['sh', 'c'])
+def test_small_agent(boot, driver, listener, agent):
+    """It beats, and goes on when the host's end of its port comes back."""
+    guest = boot('vmh.agent=' + agent, dict(HEARTBEAT, **FAST))
     guest.wait_beating()
     guest.tell('hang-agent')
     listener.wait_for(guest.uuid, 'heartbeat_lost')
+    guest.tell('resume-agent')
+    listener.wait_for(guest.uuid, 'heartbeat_lost', 'cleared')
+    for _ in range(2):
+        # the host's end goes, as with nova-compute, and comes back
+        driver.do('drop_channel', guest.uuid)
+        before = driver.do('statistics')['reads']
+        processes.wait_for(
+            lambda least=before + 5:
+            driver.do('statistics')['reads'] > least, 20,
+            'answers to the next connection')
 
 
 def test_stopped_behind_novas_back(boot, listener):

@@ -15,10 +15,12 @@
 
 import time
 
+from tests.integration import clients
+
 SPECS = {'vmhealth:heartbeat': 'true', 'vmhealth:interval_ms': '200',
          'vmhealth:timeout_ms': '500', 'vmhealth:misses': '2'}
 # Longer than this flavor's heartbeat takes to be lost, and than the grace.
-LONG_ENOUGH_S = 2.5
+LONG_ENOUGH_S = clients.GRACE_S + 1.5
 
 
 def test_nothing_is_told(boot, driver, listener):

@@ -64,6 +64,8 @@ class Heartbeat:
         self.watched = set()
         self.established = False
         self.misses = 0
+        self.lost = False
+        self.policies = {}
         self.notices = []
         self.answer = None
         self.count = 0
@@ -72,6 +74,7 @@ class Heartbeat:
         self.calls.append(('watch', path.rsplit('/', 1)[-1]))
         self.watched.add(uuid)
         self.established = established
+        self.policies[uuid] = policy
 
     def unwatch(self, uuid):
         self.calls.append(('unwatch',))
@@ -104,6 +107,9 @@ class Heartbeat:
             misses=self.misses, established=self.established,
             last_seen_at=None)
 
+    def is_lost(self, uuid):
+        return uuid in self.watched and self.lost
+
     def statistics(self):
         real = _RealHeartbeat(None)
         real.stop(0)
@@ -113,14 +119,18 @@ class Heartbeat:
 class Background:
     """Keeps the jobs for the test to run."""
 
-    def __init__(self, name=''):
+    def __init__(self, name='', stuck_s=None):
         self.jobs = {}
         self.full = False
+        self.tended = 0
 
     def submit(self, key, function, delay_s=0.0):
         if not self.full:
             self.jobs[key] = function
         return not self.full
+
+    def tend(self):
+        self.tended += 1
 
     def run(self):
         """Do every job that is queued now."""

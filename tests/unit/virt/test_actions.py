@@ -12,6 +12,8 @@
 
 """Acting upon a guest that is lost: planned, decided, taken, told."""
 
+import dataclasses
+import threading
 import types
 
 import pytest
@@ -23,6 +25,7 @@ from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.core.vocabulary import Transition
 from nova_vmhealth.virt import actions
+from nova_vmhealth.virt import background
 from nova_vmhealth.virt import steering
 from tests.unit.virt import fakes
 from tests.unit.virt.fakes import see
@@ -58,23 +61,26 @@ class Parts:
 
     DELAY_S = 5.0
 
-    def __init__(self, action='reset', max_actions=2):
+    def __init__(self, action='reset', max_actions=2, delay_s=DELAY_S):
         self.domain = Domain()
         self.suspected = False
         self.heartbeat = fakes.Heartbeat()
         self.background = fakes.Background()
         self.seen = []
+        self.woken = []
+        self.now = 0.0
         self.ledger = ledger.Ledger(ledger.Settings(), iter(map(
             str, range(1000))).__next__)
         self.steering = steering.Steering(self.heartbeat)
         self.policy = fakes.parse(heartbeat='true', action=action)
         self.steering.watch(UUID, fakes.entry(UUID), established=True)
         self.actions = actions.Actions(
-            core_actions.Governor(max_actions, 100.0, self.DELAY_S),
+            core_actions.Governor(max_actions, 100.0, delay_s),
             self.ledger, self.steering, lambda: self.suspected,
             lambda: types.SimpleNamespace(
                 lookupByUUIDString=lambda uuid: self.domain),
-            self.background.submit, self.seen.append)
+            self.background.submit, self.seen.append,
+            lambda: self.woken.append(1), lambda: self.now)
 
     def observe(self, kind, now, **details):
         """What the worker does with an observation; what is told."""
@@ -199,6 +205,7 @@ def test_dropped_when_the_loss_is_over(parts, first, reason):
     ('recovered', lambda parts: setattr(parts.heartbeat, 'misses', 0)),
     ('not_running', lambda parts: parts.steering.leave(UUID)),
     ('planned', lambda parts: parts.steering.hold(UUID, 'reboot')),
+    ('host_suspected', lambda parts: setattr(parts, 'suspected', True)),
     ('not_running', lambda parts: setattr(
         parts, 'domain', Domain(state=PAUSED))),
     ('not_running', lambda parts: setattr(
@@ -210,6 +217,8 @@ def test_withheld_at_the_last_moment(parts, reason, happens):
     parts.actions.handle_timer(parts.DELAY_S)
     happens(parts)
     parts.background.run()
+    assert parts.woken and parts.states == []
+    parts.actions.handle_timer(parts.DELAY_S)       # the worker, when woken
     assert parts.states == [('withheld', reason)]
     assert parts.domain.calls == []
     begun = [seen.kind for seen in parts.seen]
@@ -277,7 +286,181 @@ def test_nothing_is_left_of_an_instance_that_left(parts):
     assert parts.actions.next_deadline() is None
 
 
+@pytest.mark.parametrize('events, action, causes', [
+    ('io_error', 'none', {Cause.IO_ERROR}),
+    ('none', 'none', set()),
+    ('heartbeat_lost', 'none', {Cause.HEARTBEAT_LOST, Cause.AGENT_EXITED}),
+    ('io_error', 'reset', {Cause.IO_ERROR, Cause.HEARTBEAT_LOST,
+                           Cause.AGENT_EXITED}),
+])
+def test_who_is_told_of_a_loss_is_told_of_an_exit(events, action, causes):
+    assert actions.wanted(fakes.parse(
+        heartbeat='true', events=events, action=action)) == causes
+
+
+def test_a_loss_that_is_told_no_more_as_it_flaps_is_no_recovery(parts):
+    (lost,) = parts.lose()
+    withdrawn = dataclasses.replace(
+        lost, transition=Transition.CLEARED, details={'flapping': 'true'})
+    assert parts.actions.told(withdrawn, parts.policy, 1.0) is withdrawn
+    parts.actions.handle_timer(parts.DELAY_S)
+    parts.background.run()
+    assert parts.domain.calls == [('reset', 0)]
+
+
 def test_other_causes_are_nobodys_business(parts):
     (event,) = parts.observe(Kind.FAULT, 0.0, cause=Cause.WATCHDOG_EXPIRED)
     assert dict(event.details) == {}
     assert parts.actions.next_deadline() is None
+
+
+# -- reasons that pass -------------------------------------------------------
+
+def recover_for_a_moment(parts):
+    parts.heartbeat.misses = 0
+
+
+def fall_silent_again(parts):
+    parts.heartbeat.misses = 3
+
+
+@pytest.mark.parametrize('begins, ends', [
+    (recover_for_a_moment, fall_silent_again),
+    (lambda parts: parts.steering.hold(UUID, 'snapshot'),
+     lambda parts: parts.steering.release(UUID, 'snapshot')),
+])
+@pytest.mark.parametrize('late', [False, True])
+def test_a_reason_that_passes_only_puts_it_off(parts, begins, ends, late):
+    """Whether it is seen when the action is due, or at the last moment."""
+    parts.heartbeat.lost = True
+    parts.lose()
+    now = parts.DELAY_S
+    if late:
+        parts.actions.handle_timer(now)
+    begins(parts)
+    for _ in range(3):                  # put off again and again
+        parts.actions.handle_timer(now)
+        parts.background.run()
+        parts.actions.handle_timer(now)
+        assert parts.actions.next_deadline() == now + parts.DELAY_S
+        now += parts.DELAY_S
+    ends(parts)
+    parts.actions.handle_timer(now)
+    parts.background.run()
+    assert parts.domain.calls == [('reset', 0)]
+    assert parts.states == [('done', None)]
+    assert parts.actions.next_deadline() is None
+
+
+def test_what_is_put_off_is_dropped_when_the_loss_is_over(parts):
+    parts.heartbeat.lost = True
+    parts.lose()
+    parts.heartbeat.misses = 0
+    parts.actions.handle_timer(parts.DELAY_S)
+    (cleared,) = parts.beat(6.0)
+    assert cleared.details['action_reason'] == 'recovered'
+    assert parts.actions.next_deadline() is None
+
+
+def test_putting_off_does_not_spin_where_there_is_no_delay():
+    parts = Parts(delay_s=0.0)
+    parts.heartbeat.lost = True
+    parts.lose()
+    parts.heartbeat.misses = 0
+    parts.actions.handle_timer(0.0)
+    assert parts.actions.next_deadline() == actions.RETRY_S
+
+
+def test_what_is_withheld_at_the_last_moment_costs_nothing():
+    parts = Parts(max_actions=1)
+    for now, happens in ((0.0, Domain(state=PAUSED)), (20.0, Domain())):
+        parts.domain = happens
+        parts.lose(now)
+        parts.actions.handle_timer(now + parts.DELAY_S)
+        parts.background.run()
+        parts.actions.handle_timer(now + parts.DELAY_S)
+        parts.beat(now + 10.0)
+    assert parts.states == [('withheld', 'not_running'), ('done', None)]
+
+
+# -- beside Nova, and with a QEMU that hangs ---------------------------------
+
+def test_nova_waits_for_an_action_under_way(parts):
+    """And an action does not begin under its operation."""
+    claimed = []
+
+    class Looks(Domain):
+        def reset(self, _flags):
+            claimed.append(UUID in parts.steering._claimed)
+    parts.domain = Looks()
+    parts.lose()
+    parts.actions.handle_timer(parts.DELAY_S)
+    parts.background.run()
+    assert claimed == [True] and not parts.steering._claimed
+
+
+def test_an_operation_that_begins_after_the_last_look(parts, monkeypatch):
+    monkeypatch.setattr(parts.actions, '_second_thoughts', lambda uuid: None)
+    parts.lose()
+    parts.actions.handle_timer(parts.DELAY_S)
+    parts.steering.hold(UUID, 'reboot')
+    parts.background.run()
+    parts.actions.handle_timer(parts.DELAY_S)
+    assert parts.domain.calls == []
+    assert parts.states == [('withheld', 'planned')]
+    assert not parts.steering._claimed
+
+
+class Hangs(Domain):
+    """Its QEMU does not answer until the test lets it."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun, self.gate = threading.Event(), threading.Event()
+
+    def reset(self, _flags):
+        self.begun.set()
+        assert self.gate.wait(30)
+
+
+def test_a_call_that_does_not_return_is_told_as_failed_once(parts):
+    parts.domain = Hangs()
+    parts.lose()
+    parts.actions.handle_timer(parts.DELAY_S)
+    parts.now = 10.0
+    (job,) = parts.background.jobs.values()
+    thread = threading.Thread(target=job, daemon=True)
+    thread.start()
+    try:
+        assert parts.domain.begun.wait(30)
+        given_up = 10.0 + background.STUCK_S
+        assert parts.actions.next_deadline() == given_up
+        parts.actions.handle_timer(given_up - 0.1)
+        assert parts.states == [] and parts.steering._claimed
+        parts.actions.handle_timer(given_up)
+        parts.actions.handle_timer(given_up + 1.0)
+        told = [('failed', 'libvirt gives no answer')]
+        assert parts.states == told
+        assert not parts.steering._claimed
+        # The next loss does not send one more thread after it.
+        parts.background.jobs.clear()
+        parts.beat(given_up + 2.0)
+        parts.lose(given_up + 20.0)
+        parts.actions.handle_timer(given_up + 30.0)
+        assert not parts.background.jobs
+        assert parts.states == told * 2
+    finally:
+        parts.domain.gate.set()
+        thread.join(30)
+    assert parts.states == told * 2         # its late return says nothing
+    kinds = [seen.kind for seen in parts.seen]
+    assert kinds.count(Kind.PLANNED_ENDED) == 1
+    assert parts.actions.next_deadline() is None
+    assert not parts.actions._hung
+
+
+def test_a_call_of_an_instance_that_left_is_not_told_of(parts):
+    parts.actions._under_way[UUID] = (Action.RESET, 1.0)
+    parts.actions.forget(UUID)
+    parts.actions.handle_timer(100.0)
+    assert parts.states == []

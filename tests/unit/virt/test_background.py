@@ -14,6 +14,8 @@
 
 import threading
 
+import pytest
+
 from nova_vmhealth.virt import background
 
 
@@ -63,6 +65,17 @@ def test_a_failing_job_comes_again():
     assert jobs.next_job(0.0) == (None, background.RETRY_S)
 
 
+def test_a_failing_job_does_not_put_off_what_was_asked_anew():
+    _, jobs = make()
+
+    def fail():
+        jobs.submit('key', lambda: 'new')
+        raise RuntimeError('libvirt is away')
+    jobs._do('key', fail)
+    (_, function), _ = jobs.next_job(0.0)
+    assert function() == 'new'
+
+
 def test_thread_runs_jobs_and_stops():
     jobs = background.Background('vmhealth-test')
     done = []
@@ -76,3 +89,91 @@ def test_thread_runs_jobs_and_stops():
     assert jobs._thread.name == 'vmhealth-test'
     assert not jobs._thread.is_alive()
     assert done == [1]
+
+
+class Hung:
+    """A Background whose jobs wait until the test lets go of them."""
+
+    def __init__(self, monkeypatch, stuck_s=30.0):
+        self.now = 0.0
+        self.lines = []
+        for level in ('warning', 'error'):
+            monkeypatch.setattr(
+                background.LOG, level,
+                lambda text, values: self.lines.append(text % values))
+        self.jobs = background.Background(
+            'vmhealth-test', monotonic=lambda: self.now, stuck_s=stuck_s)
+        self.gate = threading.Event()
+        self.threads = []
+        self.jobs.start()
+
+    def hang(self, key):
+        begun = threading.Event()
+
+        def job():
+            self.threads.append(threading.current_thread())
+            begun.set()
+            assert self.gate.wait(30)
+        self.jobs.submit(key, job)
+        assert begun.wait(30)
+
+    def submit(self, key):
+        done = threading.Event()
+        self.jobs.submit(key, done.set)
+        return done
+
+    def close(self):
+        self.gate.set()
+        self.jobs.stop(30)
+        for thread in self.threads:
+            thread.join(30)
+
+
+@pytest.fixture
+def hung(monkeypatch):
+    made = Hung(monkeypatch)
+    yield made
+    made.close()
+
+
+def test_a_job_that_does_not_come_back_gives_way(hung):
+    hung.hang('first')
+    other = hung.submit('other')
+    hung.now = 29.9
+    hung.jobs.tend()
+    assert not other.is_set() and not hung.lines
+    hung.now = 30.0
+    assert hung.submit('third').wait(30)        # submit() looks by itself
+    assert other.wait(30)
+    assert hung.lines == ['first has not come back for 30 s, the rest goes '
+                          'on without it']
+    hung.gate.set()
+    (old,) = hung.threads
+    old.join(30)
+    assert not old.is_alive() and hung.jobs._thread.is_alive()
+    assert hung.jobs._stuck == 0
+    assert hung.submit('fourth').wait(30)
+
+
+def test_only_so_many_are_replaced(hung, monkeypatch):
+    monkeypatch.setattr(background, 'MAX_STUCK', 2)
+    for number in range(3):
+        hung.hang(f'job {number}')
+        hung.now += 30.0
+        hung.jobs.tend()
+    rest = hung.submit('rest')
+    hung.jobs.tend()
+    assert not rest.is_set()
+    assert len(hung.lines) == 3                 # the limit is told once
+    assert hung.lines[-1].startswith('vmhealth-test: 3 jobs do not come back')
+    hung.gate.set()
+    assert rest.wait(30)
+
+
+def test_a_thread_whose_jobs_end_by_themselves_is_not_replaced(monkeypatch):
+    hung = Hung(monkeypatch, stuck_s=None)
+    hung.hang('first')
+    hung.now = 1000.0
+    rest = hung.submit('rest')
+    assert not rest.is_set() and not hung.lines
+    hung.close()

@@ -220,6 +220,62 @@ def test_a_qemu_that_hangs_hides_neither_state_nor_port(look):
                       'assessment': 'guest_paused'}, 1)]
 
 
+def test_a_look_that_does_not_come_back(look, monkeypatch):
+    """What follows while it waits happens on the thread's replacement."""
+    monkeypatch.setattr(corroboration, 'SLICE', 2)
+    hung, innocent, later = (UUID[:-1] + name for name in '123')
+    for uuid in (hung, innocent, later):
+        look.libvirt.domains[uuid] = Domain(uuid)
+    calls = []
+
+    def meanwhile():
+        calls.append(set(look.looks._asked.items()))
+        if len(calls) == 1:
+            look.run(RETRY_S)           # who was left over
+            assert calls[1:] == [{(hung, 2), (innocent, 2), (later, 1)}]
+            look.looks.suspect(innocent, 6.0)
+            look.run(RETRY_S)           # alone now
+            assert len(calls) == 3 and innocent not in look.looks._asked
+            look.looks.suspect(hung, 11.0)
+            look.run(RETRY_S)
+        elif len(calls) == 4:           # alone as well, and hangs again
+            for _ in range(3):
+                look.looks.suspect(hung, 60.0)
+                look.looks.suspect(later, 60.0)
+                look.run(RETRY_S)
+            assert look.looks._asked[hung] == 1
+    look.libvirt.before_samples = meanwhile
+    for uuid in (hung, innocent, later):
+        look.looks.suspect(uuid, 1.0)
+    look.run(0)
+    assert [dict(call).get(hung) for call in calls] == [2, 2, 2, 1, 1, 1, 1]
+    assert not look.looks._asked        # they have come back at last
+    look.looks.suspect(hung, 1.0)
+    look.run(RETRY_S)
+    assert hung in dict(calls[-1])
+
+
+@pytest.mark.parametrize('hangs_at', ['states', 'samples'])
+def test_a_look_that_comes_back_late_says_nothing(look, hangs_at):
+    other = UUID[:-1] + '1'
+    look.libvirt.domains[other] = Domain(other)
+    look.domain.port = 'disconnected'
+    stats = look.libvirt.domainListGetStats
+
+    def hangs(domains, groups, flags):
+        if bool(groups & 1) is (hangs_at == 'states'):
+            look.libvirt.domainListGetStats = stats
+            look.looks.suspect(other, 1.0)
+            look.run(RETRY_S)
+            assert 'domain_state' in look.looks.details(other)
+        return stats(domains, groups, flags)
+    look.libvirt.domainListGetStats = hangs
+    look.looks.suspect(UUID, 1.0)
+    look.run(0)
+    assert look.looks._suspects[UUID].first is None
+    assert len(look.told) == (hangs_at == 'samples')    # told before it hung
+
+
 def test_many_guests_share_calls(look, monkeypatch):
     monkeypatch.setattr(corroboration, 'SLICE', 3)
     for number in range(7):

@@ -46,7 +46,7 @@ class Parts:
         self.losses = losses.build(
             OPTIONS, self.ledger, self.heartbeat, self.steering, lambda: None,
             self.background.submit, self.background.submit, self.seen.append,
-            self.told_of_host.append)
+            self.told_of_host.append, lambda: None)
         self.corroborator = self.losses._corroborator
 
     def see(self, observation, now=0.0):

@@ -126,13 +126,14 @@ def test_nor_when_what_brought_it_back_has_ended(parts):
 
 def test_every_part_forgets_who_left(parts, monkeypatch):
     forgot = []
-    for name in ('_losses', '_trouble', '_notices'):
+    for name in ('_losses', '_trouble', '_notices', '_reporter'):
         monkeypatch.setattr(getattr(parts.monitor, name), 'forget',
                             lambda uuid, *now, n=name: forgot.append(n))
     parts.monitor.step(see(Kind.FORGOTTEN))
     parts.now += 10.0
     parts.monitor.step(None)
-    assert sorted(forgot) == ['_losses', '_notices', '_trouble']
+    assert sorted(forgot) == [
+        '_losses', '_notices', '_reporter', '_trouble']
 
 
 def test_an_instance_under_an_operation_is_not_forgotten(parts):
@@ -253,14 +254,15 @@ def test_a_control_error_is_asked_about(parts):
     assert list(parts.libvirt.jobs) == [f'asking libvirt about {UUID}']
 
 
-@pytest.mark.parametrize('way', ['socket', 'libvirt'])
-def test_the_log_says_which_way_the_heartbeat_took(parts, monkeypatch, way):
-    lines = []
-    monkeypatch.setattr(monitor.LOG, 'info',
-                        lambda text, values: lines.append(text % values))
-    parts.monitor.step(see(Kind.HEARTBEAT_ESTABLISHED, way=way))
-    assert lines == ['[instance: %s] heartbeat established, way: %s'
-                     % (UUID, way)]
+@pytest.mark.parametrize('details, way', [
+    ({}, 'socket'), ({'way': 'libvirt'}, 'libvirt')])
+def test_the_log_says_which_way_the_heartbeat_took(
+        parts, monkeypatch, details, way):
+    said = []
+    monkeypatch.setattr(parts.monitor._reporter, 'established',
+                        lambda *said_: said.append(said_))
+    parts.monitor.step(see(Kind.HEARTBEAT_ESTABLISHED, **details))
+    assert said == [(UUID, way, parts.now)]
 
 
 # -- what goes wrong with guests and channels --------------------------------
@@ -280,6 +282,34 @@ def test_an_action_is_taken_when_it_is_due(parts):
     parts.now += 5.0
     parts.monitor.step(None)
     assert list(parts.libvirt.jobs) == [f'reset of instance {UUID}']
+
+
+def test_an_operation_waits_for_an_action_under_way(parts, monkeypatch):
+    def wait(uuid):
+        assert parts.monitor._steering.is_planned(uuid)
+        assert parts.heartbeat.notices == []
+        waited.append(uuid)
+    waited = []
+    parts.monitor.step(see(Kind.STARTED))
+    monkeypatch.setattr(parts.monitor._steering, 'wait_for_action', wait)
+    parts.monitor.begin(INSTANCE, 'reboot')
+    assert waited == [UUID]
+    assert parts.heartbeat.notices == [('reboot', 100)]
+
+
+def test_an_action_that_is_withheld_late_wakes_the_worker(parts):
+    lose(parts, action='reset')
+    parts.now += 5.0
+    parts.monitor.step(None)
+    parts.heartbeat.misses = 0
+    parts.libvirt.run()
+    parts.drain()
+    assert parts.publisher.details[-1]['action_reason'] == 'recovered'
+
+
+def test_the_background_threads_are_tended(parts):
+    parts.monitor.step(None)
+    assert parts.libvirt.tended == 1
 
 
 def test_who_wants_an_action_is_told_of_it(parts):

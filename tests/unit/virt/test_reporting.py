@@ -79,9 +79,26 @@ def test_the_hosts_event_goes_to_the_projects_of_its_guests(
     """But for one that has left meanwhile."""
     reporter.tell_host(vocabulary.HostEvent(
         'id', 1, Transition.RAISED, vocabulary.HostCause.MANY_GUESTS_LOST,
-        Severity.CRITICAL, 1.0, 1.0, (UUID, OTHER), {'lost': '2'}))
+        Severity.CRITICAL, 1.0, 1.0, (UUID, OTHER), {'lost': '700'},
+        instance_count=700))
     assert publisher.host_events == [
         (Transition.RAISED, 'compute1', {UUID: 'project'})]
     assert lines == [
-        (levels.WARNING, "host compute1: many_guests_lost raised, 2 guests: "
-                         "{'lost': '2'}")]
+        (levels.WARNING, "host compute1: many_guests_lost raised, 700 guests: "
+                         "{'lost': '700'}")]
+
+
+def test_a_guest_does_not_fill_the_log_by_exits(reporter, monkeypatch):
+    said = []
+    monkeypatch.setattr(reporting.LOG, 'info',
+                        lambda text, values: said.append(text % values))
+    for tenth in range(1201):
+        reporter.established(UUID, 'socket', 50.0 + tenth / 10)
+    assert said == ['[instance: %s] heartbeat established, way: socket'
+                    % UUID] * 3
+    reporter.established(UUID, 'libvirt', 170.1)        # this is news
+    reporter.established(OTHER, 'socket', 170.1)
+    assert len(said) == 5
+    reporter.forget(UUID)
+    reporter.forget(OTHER)
+    assert not reporter._established

@@ -160,3 +160,63 @@ def test_a_guest_under_an_operation_is_not_forgotten(wheel):
     assert dropped == [1]
     assert wheel.calls[-1] == ('unwatch',)
     assert not wheel.steering._holds
+
+
+@pytest.mark.parametrize('kinds, own, deadline_s', [
+    ([Kind.REBOOTED], '0', steering.REBOOT_DEADLINE_S),
+    # before it has beaten again
+    ([Kind.REBOOTED, Kind.REBOOTED], '0', steering.REBOOT_DEADLINE_S),
+    ([Kind.REBOOTED], '30', 30),
+    ([Kind.STARTED], '0', 0),
+    ([Kind.STOPPED, Kind.REBOOTED], '0', 0),
+    ([Kind.REBOOTED, Kind.STARTED, Kind.REBOOTED], '0', 0),
+])
+def test_a_guest_that_reboots_by_itself_is_to_beat_again(
+        kinds, own, deadline_s):
+    wheel = Wheel(boot_deadline_s=own)
+    wheel.see(Kind.STARTED)
+    wheel.heartbeat.established = True
+    for kind in kinds:
+        wheel.see(kind)
+    assert wheel.heartbeat.policies[UUID].boot_deadline_s == deadline_s
+
+
+def test_not_where_it_never_beat_or_nova_reboots_it(wheel):
+    wheel.see(Kind.STARTED)
+    wheel.see(Kind.REBOOTED)
+    assert wheel.heartbeat.policies[UUID].boot_deadline_s == 0
+    wheel.heartbeat.established = True
+    wheel.steering.hold(UUID, 'reboot')
+    wheel.see(Kind.REBOOTED)
+    assert wheel.heartbeat.policies[UUID].boot_deadline_s == 0
+    assert not wheel.steering._rebooted
+
+
+def test_a_claim_keeps_operations_waiting_and_they_keep_claims_away(wheel):
+    clock = [0.0]
+
+    def sleep(seconds):
+        clock[0] += seconds
+        if len(slept) == 3:
+            waiting.unclaim(UUID)
+        slept.append(seconds)
+    slept = []
+    waiting = steering.Steering(wheel.heartbeat, lambda: clock[0], sleep)
+    assert waiting.claim(UUID)
+    waiting.hold(UUID, 'reboot')
+    waiting.wait_for_action(UUID)
+    assert len(slept) == 4
+    assert not waiting.claim(UUID)
+    waiting.wait_for_action(UUID)
+    assert len(slept) == 4
+    waiting.release(UUID, 'reboot')
+    assert waiting.claim(UUID)                  # and never unclaimed
+    waiting.wait_for_action(UUID)
+    assert clock[0] == pytest.approx(steering.CLAIM_WAIT_S + 0.04, abs=0.02)
+
+
+def test_has_not_recovered_whatever_the_misses(wheel):
+    assert not wheel.steering.has_not_recovered(UUID)
+    wheel.see(Kind.STARTED)
+    wheel.heartbeat.lost = True
+    assert wheel.steering.has_not_recovered(UUID)
