@@ -320,6 +320,7 @@ class HealthMonitor:
         uuid, kind = observation.instance_uuid, observation.kind
         if kind is Kind.STARTED:
             self._notices.watched(uuid)
+            self._reporter.forget(uuid)     # its heartbeat begins anew
         elif kind is Kind.HEARTBEAT_ESTABLISHED:
             self._reporter.established(
                 uuid, observation.details.get('way', 'socket'), now)

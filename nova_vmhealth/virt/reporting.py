@@ -76,7 +76,7 @@ class Reporter:
                  {'uuid': uuid, 'way': way})
 
     def forget(self, uuid):
-        """Drop an instance that left this host."""
+        """Drop what was said of an instance that was started, or has left."""
         self._established.pop(uuid, None)
 
     def tell_host(self, event):

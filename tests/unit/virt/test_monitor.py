@@ -24,6 +24,7 @@ from nova_vmhealth.virt import enquiries
 from nova_vmhealth.virt import host
 from nova_vmhealth.virt import metrics
 from nova_vmhealth.virt import monitor
+from nova_vmhealth.virt import reporting
 from tests.unit.virt import fakes
 from tests.unit.virt.fakes import entry
 from tests.unit.virt.fakes import OTHER
@@ -263,6 +264,19 @@ def test_the_log_says_which_way_the_heartbeat_took(
                         lambda *said_: said.append(said_))
     parts.monitor.step(see(Kind.HEARTBEAT_ESTABLISHED, **details))
     assert said == [(UUID, way, parts.now)]
+
+
+def test_a_guest_that_was_started_anew_is_news_to_the_log(
+        parts, monkeypatch):
+    said = []
+    monkeypatch.setattr(reporting.LOG, 'info',
+                        lambda text, of: said.append(text % of))
+    for kind in (Kind.STARTED, Kind.HEARTBEAT_ESTABLISHED,
+                 Kind.HEARTBEAT_ESTABLISHED, Kind.STARTED,
+                 Kind.HEARTBEAT_ESTABLISHED):
+        parts.monitor.step(see(kind))
+    assert said == 2 * ['[instance: %s] heartbeat established, way: socket'
+                        % UUID]
 
 
 # -- what goes wrong with guests and channels --------------------------------
