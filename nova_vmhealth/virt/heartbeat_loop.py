@@ -27,6 +27,7 @@ from nova_vmhealth.core.session import QUIET
 from nova_vmhealth.virt import guest_channel
 from nova_vmhealth.virt.guest_channel import READ_SIZE
 from nova_vmhealth.virt.heartbeat_teller import Teller
+from nova_vmhealth.virt.mailbox import Mailbox
 from nova_vmhealth.virt import native
 from nova_vmhealth.virt.wheel import SLOT_S
 from nova_vmhealth.virt.wheel import Wheel
@@ -89,15 +90,10 @@ class HeartbeatLoop:
         self._sleep = native.original('time').sleep
         self._poll = native.original('select').epoll()
         self._wheel = Wheel(monotonic())
-        # What other threads ask for, and a byte that ends the loop's wait.
-        self._commands = collections.deque()
-        self._waker, self._woken = native.original('socket').socketpair()
-        for end in (self._waker, self._woken):
-            end.setblocking(False)
-        self._poll.register(self._woken, select.EPOLLIN)
+        self._mailbox = Mailbox(self._poll)
         self.channels = {}
         # By file descriptor: a list, as they are small numbers.
-        self._by_fd = [None] * (self._woken.fileno() + 1)
+        self._by_fd = [None] * (self._mailbox.fileno() + 1)
         self._wake_by = math.inf
         self._crowded = False
         self.voided = 0
@@ -122,7 +118,7 @@ class HeartbeatLoop:
         :returns: whether it has ended
         """
         self._stopping.set()
-        self._wake()
+        self._mailbox.wake()
         if self._thread is None:
             self._close()
             return True
@@ -131,15 +127,7 @@ class HeartbeatLoop:
 
     def ask(self, command, *arguments):
         """Have a method of the loop called, with the time as last argument."""
-        self._commands.append((command, arguments))
-        self._wake()
-
-    def _wake(self):
-        try:
-            self._waker.send(b'\0')
-        except OSError:
-            # Full: it will wake anyway. Closed: nobody is there to wake.
-            pass
+        self._mailbox.put(command, *arguments)
 
     # -- the loop ------------------------------------------------------------
 
@@ -167,8 +155,8 @@ class HeartbeatLoop:
         events = self._poll.poll(self._rest(timeout), _MOST_EVENTS)
         now = self._monotonic()
         late = now - self._wake_by
-        while self._commands:
-            command, arguments = self._commands.popleft()
+        while self._mailbox:
+            command, arguments = self._mailbox.take()
             command(*arguments, now)
         self.reads += len(events)
         greedy = self._read(events, now)
@@ -186,7 +174,7 @@ class HeartbeatLoop:
         self._crowded = len(events) + len(due) >= _CROWD
         self._wake_by = (min(self._wheel.next_at(), now + TICK_S)
                          if self.channels else math.inf)
-        if self._commands:      # the byte that tells so may be taken already
+        if self._mailbox:       # the byte that tells so may be taken already
             self._wake_by = now
 
     def _rest(self, timeout):
@@ -286,13 +274,9 @@ class HeartbeatLoop:
                 self._guard(self._settle, channel, now)
 
     def _drain(self, fd):
-        """Take out the bytes that woke the loop, if it is that."""
-        if fd != self._woken.fileno():
-            return      # a guest that was let go of in this turn
-        try:
-            self._woken.recv(4096)
-        except BlockingIOError:
-            pass
+        # If not that, it is a guest that was let go of in this turn.
+        if fd == self._mailbox.fileno():
+            self._mailbox.drain()
 
     def _guard(self, step, channel, *arguments):
         """Take a step for one guest so that its failure is only its own."""
@@ -462,5 +446,4 @@ class HeartbeatLoop:
         for uuid in list(self.channels):
             self.detach(uuid, self._monotonic())
         self._poll.close()
-        self._waker.close()
-        self._woken.close()
+        self._mailbox.close()

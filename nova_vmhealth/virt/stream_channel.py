@@ -18,7 +18,6 @@ sockets; the heartbeat has the other end and knows no difference. The thread
 runs only where a guest needs it.
 """
 
-import collections
 import errno
 import logging as levels
 import math
@@ -30,6 +29,7 @@ from oslo_log import log as logging
 
 from nova_vmhealth.core import protocol
 from nova_vmhealth.notifications.throttle import Throttle
+from nova_vmhealth.virt.mailbox import Mailbox
 from nova_vmhealth.virt import native
 
 LOG = logging.getLogger(__name__)
@@ -92,12 +92,7 @@ class StreamChannels:
         self._threading = native.original('threading')
         self._sockets = native.original('socket')
         self._poll = native.original('select').epoll()
-        # What other threads ask for, and a byte that ends the thread's wait.
-        self._commands = collections.deque()
-        self._waker, self._woken = self._sockets.socketpair()
-        for end in (self._waker, self._woken):
-            end.setblocking(False)
-        self._poll.register(self._woken, select.POLLIN)
+        self._mailbox = Mailbox(self._poll)
         self._relays = {}       # by fd of our end
         # monotonic seconds, and by uuid
         self._away_until = -math.inf
@@ -129,7 +124,7 @@ class StreamChannels:
         for end in (ours, theirs):
             end.setblocking(False)
         self._start()
-        self._ask(self._adopt, _Relay(instance_uuid, stream, ours))
+        self._mailbox.put(self._adopt, _Relay(instance_uuid, stream, ours))
         return theirs
 
     def _open_stream(self, instance_uuid):
@@ -169,7 +164,7 @@ class StreamChannels:
             that hangs may hold it
         """
         self._stopping.set()
-        self._wake()
+        self._mailbox.wake()
         if self._thread is None:
             self._close()
         else:
@@ -183,17 +178,6 @@ class StreamChannels:
 
     # -- called by any thread, libvirt's event thread among them -------------
 
-    def _ask(self, command, *arguments):
-        self._commands.append((command, arguments))
-        self._wake()
-
-    def _wake(self):
-        try:
-            self._waker.send(b'\0')
-        except OSError:
-            # Full: it will wake anyway. Closed: nobody is there to wake.
-            pass
-
     def _on_stream(self, stream, _events, relay):
         """Called on libvirt's event thread, which has better things to do.
 
@@ -203,7 +187,7 @@ class StreamChannels:
             stream.eventUpdateCallback(0)
         except host.libvirt.libvirtError:
             return          # the thread has just ended this stream
-        self._ask(self._receive, relay)
+        self._mailbox.put(self._receive, relay)
 
     # -- the thread ----------------------------------------------------------
 
@@ -225,13 +209,13 @@ class StreamChannels:
         :param timeout: longest wait for sockets, seconds; None for any time
         """
         for fd, _mask in self._poll.poll(timeout, len(self._relays) + 1):
-            if fd == self._woken.fileno():
-                self._woken.recv(4096)
+            if fd == self._mailbox.fileno():
+                self._mailbox.drain()
             elif fd in self._relays:
                 self._guard(self._send, self._relays[fd])
         # Those that come meanwhile have their turn in the next one.
-        for _ in range(len(self._commands)):
-            command, arguments = self._commands.popleft()
+        for _ in range(len(self._mailbox)):
+            command, arguments = self._mailbox.take()
             self._guard(command, *arguments)
 
     def _guard(self, step, relay, *arguments):
@@ -269,7 +253,7 @@ class StreamChannels:
                 return 'the guest sends more than the heartbeat reads'
             relay.window = WINDOW
         else:
-            self._ask(self._receive, relay)
+            self._mailbox.put(self._receive, relay)
         return None
 
     def _send(self, relay):
@@ -315,12 +299,11 @@ class StreamChannels:
             self._ends_untold = 0
 
     def _close(self):
-        while self._commands:
-            command, arguments = self._commands.popleft()
+        while self._mailbox:
+            command, arguments = self._mailbox.take()
             if command == self._adopt:
                 self._end(arguments[0], '')
         for relay in list(self._relays.values()):
             self._end(relay, '')
         self._poll.close()
-        self._waker.close()
-        self._woken.close()
+        self._mailbox.close()

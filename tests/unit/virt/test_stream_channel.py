@@ -197,7 +197,7 @@ def test_the_event_thread_only_asks(way):
     ours, stream = way.open()
     stream.say(b'one')
     stream.say(b'two')
-    assert len(way.channels._commands) == 1
+    assert len(way.channels._mailbox) == 1
     with pytest.raises(BlockingIOError):
         ours.recv(100)
     way.step()
@@ -263,8 +263,8 @@ def test_late_calls_of_an_ended_stream(way):
     ours.close()
     way.step()
     callback(stream, READABLE, relay)
-    assert not way.channels._commands
-    way.channels._ask(way.channels._receive, relay)
+    assert not way.channels._mailbox
+    way.channels._mailbox.put(way.channels._receive, relay)
     way.step()
     assert stream.steps == ['remove', 'abort']
 
@@ -333,7 +333,7 @@ def test_libvirt_refuses(way):
     way.libvirt.refusal = LibvirtError('Active channel stream exists')
     with pytest.raises(LibvirtError):
         way.open()
-    assert not way.channels._commands
+    assert not way.channels._mailbox
 
 
 def test_libvirt_is_away(way):
