@@ -347,6 +347,18 @@ def nonce_of(line: bytes) -> str:
     return line[line.rindex(b':"') + 2:-3].decode()
 
 
+def usual_tail(line: bytes, answer: ChallengeResponse) -> Optional[bytes]:
+    """Return what follows the nonce in an answer of the usual spelling.
+
+    :param line: the answer, without the newline
+    :param answer: what it means
+    :returns: with the newline; None for any other spelling
+    """
+    head = ANSWER_HEAD + challenge(answer.sequence,
+                                   answer.nonce)[CHALLENGE_BODY]
+    return line[len(head):] + b'\n' if line.startswith(head) else None
+
+
 def notice(sequence: int, operation: str, timeout_ms: int) -> bytes:
     """Encode what Nova is about to do to the guest, or has done.
 

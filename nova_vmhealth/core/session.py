@@ -30,7 +30,6 @@ compares bytes and parses nothing. Whatever else happens ends the calm first.
 import math
 from typing import Callable, Optional, Sequence, Union
 
-from nova_vmhealth.core.absence import Absence
 from nova_vmhealth.core import audits
 from nova_vmhealth.core.challenges import Challenge
 from nova_vmhealth.core.challenges import Challenges
@@ -42,8 +41,8 @@ from nova_vmhealth.core.outcomes import Established
 from nova_vmhealth.core.outcomes import NotEstablished
 from nova_vmhealth.core.outcomes import NoticeAcked
 from nova_vmhealth.core.outcomes import Outcome
-from nova_vmhealth.core.outcomes import Unheard
 from nova_vmhealth.core.policy import Policy
+from nova_vmhealth.core.presence import Presence
 from nova_vmhealth.core import protocol
 from nova_vmhealth.core.pulse import Pulse
 from nova_vmhealth.core.session_table import Event
@@ -61,9 +60,6 @@ _HELD = (Link.HELD, Link.HELD_OPEN)
 _SLACK_S = 0.010
 # Deadlines are sums of floats; this much before one is the same moment.
 _EPSILON_S = 1e-6
-# A channel on which nothing was heard for this long, seconds, may be held by
-# somebody else.
-UNHEARD_S = 10.0
 # What an answer says besides its nonce is remembered up to this many bytes, to
 # know it again: the health of a few audits, and little for each guest.
 _MAX_TAIL = 512
@@ -76,6 +72,13 @@ _BODY = protocol.CHALLENGE_BODY
 # What :meth:`Session.receive` returns for a beat that changed nothing: no
 # deadline has come nearer and there is nothing to send.
 QUIET: tuple[Outcome, ...] = ()
+
+
+def _known_tail(line: bytes,
+                answer: protocol.ChallengeResponse) -> Optional[bytes]:
+    """Return what follows an answer's nonce, if it is to be known again."""
+    tail = protocol.usual_tail(line, answer)
+    return shared(tail) if tail and len(tail) <= _MAX_TAIL else None
 
 
 class Session:
@@ -102,9 +105,8 @@ class Session:
         'policy', '_calm', '_asked', '_due_ms', '_sequence', 'wake_ms',
         '_early_ms', '_tail', 'last_answer_at', '_new_nonce',
         'link', 'notices', '_phase_ms', '_boot_deadline',
-        '_challenges', '_pulse', '_connected_at', '_heard',
-        '_absence', '_board',
-        '_inbound', '_outbound')
+        '_challenges', '_pulse', '_presence', '_board', '_inbound',
+        '_outbound')
 
     def __init__(self, policy: Policy, new_nonce: Callable[[], str],
                  now: float, *, established: bool = False,
@@ -124,9 +126,7 @@ class Session:
         self._challenges = Challenges(
             policy.misses
             + math.ceil(policy.timeout_ms / policy.interval_ms) + 2)
-        self._connected_at = now
-        self._heard = True
-        self._absence = Absence(now)
+        self._presence = Presence(now)
         self._board = audits.AuditBoard()
         self._inbound = Inbound(phase)
         self._outbound = Outbound()
@@ -148,8 +148,7 @@ class Session:
         :raises nova_vmhealth.exception.IllegalTransition: it already was
         """
         self.link = step(self.link, Event.CONNECTED)
-        self._connected_at = now
-        self._heard = False
+        self._presence.came(now)
         self._plan_challenge(now)
 
     def disconnected(self, now: float) -> None:
@@ -159,7 +158,7 @@ class Session:
         """
         self.link = step(self.link, Event.DISCONNECTED)
         self._stir()
-        self._absence.begin(now)
+        self._presence.went(now)
         self._inbound.restart()
         self._outbound.clear()
         self._challenges.clear()
@@ -184,7 +183,8 @@ class Session:
         """
         self.link = step(self.link, Event.RELEASE)
         self._pulse.misses = 0
-        self._absence.begin(now)
+        if self.link is Link.CONNECTING:
+            self._presence.went(now)
         self._boot_deadline = self._boot_deadline_from(now)
         self._plan_challenge(now)
 
@@ -247,7 +247,7 @@ class Session:
     def _receive(self, data: bytes, now: float) -> list[Outcome]:
         outcomes: list[Outcome] = []
         self._stir()
-        self._heard = True
+        self._presence.heard()
         for message, line in self._inbound.read(data, now, self._outbound,
                                                 outcomes):
             self._take(message, line, now, outcomes)
@@ -284,7 +284,7 @@ class Session:
         if isinstance(message, protocol.ChallengeResponse):
             if self._take_answer(message, now, outcomes):
                 self._take_health(message, now, outcomes)
-                self._tail = self._tail_of(line, message)
+                self._tail = _known_tail(line, message)
         elif isinstance(message, protocol.Report):
             self._take_health(message, now, outcomes)
             self._tail = None
@@ -309,22 +309,12 @@ class Session:
         self._challenges.discharge(challenge.sequence)
         self.last_answer_at = now
         established = self._pulse.answered(challenge, now, self._sequence)
-        if established is None and self._absence.told:
+        if established is None and self._presence.missed:
             established = Established(Guest.BEATING)
         if established is not None:
-            self._absence.told = False
+            self._presence.missed = False
             outcomes.append(established)
         return True
-
-    @staticmethod
-    def _tail_of(line: bytes,
-                 answer: protocol.ChallengeResponse) -> Optional[bytes]:
-        """Return what follows an answer's nonce, if it is to be known."""
-        asked = protocol.challenge(answer.sequence, answer.nonce)
-        head = _ANSWER + asked[_BODY]
-        if len(line) - len(head) > _MAX_TAIL or not line.startswith(head):
-            return None
-        return shared(line[len(head):] + b'\n')
 
     def _take_health(
             self, message: Union[protocol.ChallengeResponse, protocol.Report],
@@ -425,7 +415,7 @@ class Session:
             self._pulse.overdue()
             outcomes.append(NotEstablished(self.policy.boot_deadline_s))
         if self._absent_until() <= now:
-            outcomes.append(self._absence.tell(now))
+            outcomes.append(self._presence.absent(now))
         if self._challenge_at() <= now:
             self._acknowledge(now)
             self._challenge(now, outcomes)
@@ -442,7 +432,7 @@ class Session:
         return math.inf
 
     def _absent_until(self) -> float:
-        return self._absence.deadline(self.policy, self.link, self.guest)
+        return self._presence.deadline(self.policy, self.link, self.guest)
 
     def _challenge_at(self) -> float:
         return math.inf if self._due_ms is None else self._due_ms / 1000
@@ -472,14 +462,12 @@ class Session:
 
     def _miss(self, challenge: Challenge, now: float,
               outcomes: list[Outcome]) -> None:
-        if not self._heard and now - self._connected_at >= UNHEARD_S:
-            self._heard = True      # said once for each connection
-            outcomes.append(Unheard(now - self._connected_at))
-        told = self._pulse.missed(
-            challenge, now, self._sequence,
-            now - max(self._connected_at, self.last_answer_at or 0.0))
-        if told is not None:
-            outcomes.append(told)
+        silent_s = now - max(self._presence.since, self.last_answer_at or 0.0)
+        for told in (self._presence.unheard(now),
+                     self._pulse.missed(challenge, now, self._sequence,
+                                        silent_s)):
+            if told is not None:
+                outcomes.append(told)
 
     # -- what is known -------------------------------------------------------
 

@@ -23,9 +23,9 @@ import json
 import math
 import re
 
-from nova_vmhealth.core.absence import UNREACHABLE_S
 from nova_vmhealth.core import audits
 from nova_vmhealth.core import outcomes
+from nova_vmhealth.core.presence import UNREACHABLE_S
 from nova_vmhealth.core import protocol
 from nova_vmhealth.core.session import Session
 from nova_vmhealth.core.session_table import Guest
