@@ -117,7 +117,7 @@ error policy is to report to the guest is cleared, in seconds.
     cfg.IntOpt(
         'event_queue_size', default=10000, min=100, max=1000000,
         help="""
-Most observations, and most notifications, that wait in memory.
+Most observations that wait in memory.
 
 What does not fit is dropped, counted, and logged at most once a minute; Nova
 is never held up. Raise it when the log says that the queue was full.
@@ -251,6 +251,42 @@ Address that ``metrics_port`` is opened on.
 
 The counters name no instance. They are still served to everyone who can reach
 this address.
+"""),
+    cfg.IntOpt(
+        'outbox_max_events', default=100000, min=100, max=10000000,
+        help="""
+Most events that wait on disk for the broker.
+
+When there are more, events ``updated`` that a later one makes superfluous are
+dropped first, then the oldest ``cleared``; each drop is counted and logged.
+Raise it where a broker may be away for long on hosts with many guests.
+"""),
+    cfg.IntOpt(
+        'outbox_max_mib', default=256, min=1, max=1024 * 1024,
+        help="""
+Most space that the events which wait for the broker may take on disk, in MiB.
+
+It lies under ``state_path``. When it is used up, events are dropped as for
+``outbox_max_events``.
+"""),
+    cfg.BoolOpt(
+        'outbox_fsync', default=False,
+        help="""
+Wait for the disk at each write of an event, so that those of the last moments
+survive a power failure too, and not only the end of nova-compute.
+
+It costs each event the time of the disk's flush, some milliseconds.
+"""),
+    cfg.FloatOpt(
+        'reconcile_interval_s', default=60.0, min=1.0, max=_DAY_S,
+        help="""
+Time between two comparisons of what Nova expects with what libvirt has, in
+seconds, varied by a tenth.
+
+They are made at the start and after each reconnect to libvirt as well. One
+costs a single call to libvirt for all domains, and asks nova-conductor only of
+instances that are not as expected. Lower it where a fault that libvirt did not
+tell must be found sooner.
 """),
     cfg.StrOpt(
         'notification_priority', default='info',

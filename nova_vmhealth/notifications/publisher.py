@@ -149,6 +149,19 @@ class Publisher:
         if left:
             LOG.error('%d health events were not sent before the stop', left)
 
+    def saved_pages(self):
+        """Return what :meth:`commit` of an earlier run wrote down.
+
+        :returns: instance uuid -> text
+        """
+        return {}
+
+    def commit(self, pages):
+        """Write down what was submitted since the last commit, then send it.
+
+        :param pages: instance uuid -> text to keep with it, None to drop it
+        """
+
     def submit(self, event, identity, heartbeat):
         """Queue an event for sending; never blocks and never raises.
 

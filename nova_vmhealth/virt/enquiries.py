@@ -19,9 +19,6 @@ which nobody else may wait for.
 import dataclasses
 import time
 
-from nova.compute import power_state
-from nova import exception as nova_exception
-
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.core.vocabulary import Observation
@@ -44,14 +41,6 @@ class Looked:
     found: bool
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Present:
-    """A domain that libvirt has when nova-compute starts."""
-
-    instance_uuid: str
-    running: bool
-
-
 class Enquiries:
     """Asks on the background threads.
 
@@ -60,7 +49,7 @@ class Enquiries:
     :param cache: nova_vmhealth.virt.identity.InstanceCache
     :param ask_conductor: Background.submit of the thread for RPC
     :param ask_libvirt: Background.submit of the thread for libvirt
-    :param answer: takes an observation, a Looked or a Present
+    :param answer: takes an observation or a Looked
     """
 
     def __init__(self, host, compute_host, cache, ask_conductor,
@@ -71,11 +60,6 @@ class Enquiries:
         self._ask_conductor = ask_conductor
         self._ask_libvirt = ask_libvirt
         self._answer = answer
-
-    def take_stock(self):
-        """Learn at start which instances are here and which of them run."""
-        self._ask_conductor('reading the instances of this host',
-                            self._take_stock)
 
     def refresh_later(self, uuid, delay_s=REFRESH_DELAY_S):
         """Read an instance again, and forget it once it has left this host.
@@ -97,15 +81,6 @@ class Enquiries:
         """See in a while whether libvirt gets an answer about a domain."""
         self._ask_libvirt(f'asking libvirt about {uuid}',
                           lambda: self._probe(uuid), PROBE_DELAY_S)
-
-    def _take_stock(self):
-        self._cache.load_all(self._compute_host)
-        for guest in self._host.list_guests(only_running=False):
-            try:
-                state = guest.get_power_state(self._host)
-            except nova_exception.InstanceNotFound:     # just deleted
-                continue
-            self._answer(Present(guest.uuid, state == power_state.RUNNING))
 
     def _refresh(self, uuid):
         if self._cache.get(uuid) is None:

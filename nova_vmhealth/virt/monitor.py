@@ -12,25 +12,18 @@
 
 """Wires the parts: observations in, ledger, notifications out.
 
-One worker thread owns the ledger. Everything that sees something, libvirt's
-event thread, the heartbeat's thread, Nova's own threads, puts it into the
-worker's inbox and goes on; RPC and libvirt calls are made by background
-threads, sending by the publisher's.
+Everything that sees something, libvirt's event thread, the heartbeat's
+thread, Nova's own threads, puts it into the worker's inbox and goes on; RPC
+and libvirt calls are made by background threads, sending by the publisher's.
 """
 
-import math
-import queue
-import threading
 import time
 
-from oslo_log import log as logging
 from oslo_utils import uuidutils
 
 from nova_vmhealth.core import ledger
-from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.core.vocabulary import Observation
-from nova_vmhealth.virt import actions
 from nova_vmhealth.virt import arrivals
 from nova_vmhealth.virt import background
 from nova_vmhealth.virt import channel_trouble
@@ -41,16 +34,12 @@ from nova_vmhealth.virt import host as host_lib
 from nova_vmhealth.virt import inbox
 from nova_vmhealth.virt import losses
 from nova_vmhealth.virt import metrics
+from nova_vmhealth.virt import reconcile
 from nova_vmhealth.virt import reporting
+from nova_vmhealth.virt import saved_ledger
 from nova_vmhealth.virt import steering
 from nova_vmhealth.virt import stream_channel
-
-LOG = logging.getLogger(__name__)
-
-# The worker looks at its deadlines at least this often, seconds.
-PATIENCE_S = 60.0
-
-_STOPS = (Kind.STOPPED, Kind.SHUTDOWN_BY_GUEST, Kind.SHUTDOWN_BY_HOST)
+from nova_vmhealth.virt import worker
 
 
 class HealthMonitor:
@@ -65,10 +54,8 @@ class HealthMonitor:
 
     def __init__(self, host, compute_host, options, cache, publisher):
         self._host = host
-        self._compute_host = compute_host
         self._cache = cache
         self._publisher = publisher
-        self._grace_s = options.planned_grace_s
         self._inbox = inbox.Inbox(options.event_queue_size)
         self._ledger = ledger.Ledger(
             ledger.Settings(update_interval_s=options.update_interval_s,
@@ -106,6 +93,12 @@ class HealthMonitor:
             self._get_connection, self._libvirt.submit, self._looks.submit,
             self.observe, self._reporter.tell_host,
             wake=lambda: self._inbox.put(None))
+        self._saved = saved_ledger.SavedLedger(self._ledger, cache.get)
+        self._reconciler = reconcile.Reconciler(
+            host, compute_host, cache, self._ledger, self._steering,
+            self._saved, self._conductor.submit, self._looks.submit,
+            self._inbox.put, self._reporter.tell_host,
+            options.reconcile_interval_s)
         self._streams = stream_channel.StreamChannels(
             self._get_connection, self._log_from_native_thread)
         self._trouble = channel_trouble.ChannelTrouble(
@@ -115,10 +108,16 @@ class HealthMonitor:
         self._exporter = metrics.Exporter(
             options.metrics_port, options.metrics_address, self.statistics)
         self._serves_metrics = bool(options.metrics_port)
-        self._thread = None
-        self._stopping = False
-        # uuid -> monotonic time when an instance that left is forgotten
-        self._forget_at = {}
+        self._worker = worker.Worker(
+            worker.Parts(
+                inbox=self._inbox, cache=cache, ledger=self._ledger,
+                saved=self._saved, publisher=publisher,
+                reporter=self._reporter, steering=self._steering,
+                enquiries=self._enquiries, reconciler=self._reconciler,
+                arrivals=self._arrivals, losses=self._losses,
+                notices=self._notices, trouble=self._trouble,
+                backgrounds=self._backgrounds),
+            compute_host, options.planned_grace_s)
 
     def _get_connection(self):
         return self._host.get_connection()
@@ -134,28 +133,25 @@ class HealthMonitor:
         if self._serves_metrics:
             self._exporter.start()
         self._publisher.start()
+        self._saved.restore(self._publisher.saved_pages(), time.monotonic(),
+                            time.time())
         self._heartbeat.start()
         for thread in self._backgrounds:
             thread.start()
-        self._thread = threading.Thread(
-            target=self._run, name='vmhealth-worker', daemon=True)
-        self._thread.start()
-        self._enquiries.take_stock()
+        self._worker.start()
+        self._reconciler.start()
 
     def stop(self, timeout_s=5.0):
         """Stop the threads; waits at most about timeout_s for each.
 
         :param timeout_s: seconds
         """
-        self._stopping = True
         self._exporter.stop()
         self._heartbeat.stop(timeout_s)
         self._streams.close()
         for thread in self._backgrounds:
             thread.stop(timeout_s)
-        self._inbox.put(None)
-        if self._thread:
-            self._thread.join(timeout_s)
+        self._worker.stop(timeout_s)
         self._publisher.stop(timeout_s)
 
     def statistics(self):
@@ -178,9 +174,9 @@ class HealthMonitor:
         self._inbox.put_observation(observation)
 
     def request(self, item):
-        """Take in what the heartbeat asks for; returns at once.
+        """Take in what a native thread asks for or tells; returns at once.
 
-        :param item: nova_vmhealth.virt.channel_trouble.Unreachable
+        :param item: what the worker's step() takes
         """
         self._inbox.put(item)
 
@@ -232,120 +228,3 @@ class HealthMonitor:
     def _ask_for_second_way(self, uuid, path, reason):
         self._host.queue_event(host_lib.RequestEvent(
             channel_trouble.Unreachable(uuid, time.time(), path, reason)))
-
-    # -- the worker ----------------------------------------------------------
-
-    def _run(self):
-        while not self._stopping:
-            try:
-                item = self._inbox.get(self._patience())
-            except queue.Empty:
-                item = None
-            try:
-                self.step(item)
-            except Exception:
-                # A defect in handling one item must not end the watch over
-                # all instances; the trace says where it is.
-                LOG.exception('Cannot handle %s', item)
-
-    def _patience(self):
-        """Seconds until something is due, at most a minute."""
-        due = [self._ledger.next_deadline(), self._losses.next_deadline(),
-               *self._forget_at.values()]
-        soonest = min((at for at in due if at is not None),
-                      default=math.inf)
-        return max(0.0, min(soonest - time.monotonic(), PATIENCE_S))
-
-    def step(self, item):
-        """Handle one item of the inbox, and what is due.
-
-        :param item: an Observation, an answer of a background thread, a
-            request of the heartbeat, or None for the deadlines alone
-        """
-        now, wall = time.monotonic(), time.time()
-        if isinstance(item, Observation):
-            self._take(item, now, wall)
-        elif isinstance(item, enquiries.Looked):
-            for observation in self._arrivals.looked(
-                    item.instance_uuid, item.found, now):
-                self._take(observation, now, wall)
-        elif isinstance(item, enquiries.Present):
-            entry = self._cache.get(item.instance_uuid)
-            if entry is not None and item.running:
-                self._steering.present(item.instance_uuid, entry)
-        elif isinstance(item, channel_trouble.Unreachable):
-            # Nova may be ending the domain. If not, the heartbeat asks again.
-            if not self._steering.is_planned(item.instance_uuid):
-                self._trouble.unreachable(item)
-        self._do_what_is_due(now, wall)
-
-    def _do_what_is_due(self, now, wall):
-        self._publish(self._ledger.handle_timer(now, wall), now, wall)
-        self._losses.handle_timer(now, wall)
-        for uuid in [u for u, at in self._forget_at.items() if at <= now]:
-            self._forget(uuid, now, wall)
-        self._inbox.tell_drops(now)
-        for thread in self._backgrounds:
-            thread.tend()
-
-    def _take(self, observation, now, wall):
-        uuid, kind = observation.instance_uuid, observation.kind
-        if kind is Kind.FORGOTTEN:
-            # libvirt's last events of the domain are still under way.
-            self._forget_at[uuid] = now + self._grace_s
-            return
-        entry = self._cache.get(uuid)
-        if entry is None:
-            self._arrivals.park(observation, now)
-            return
-        for older in self._arrivals.claim(uuid):
-            self._take(older, now, wall)
-        if (kind in _STOPS
-                and entry.identity.host not in (None, self._compute_host)):
-            # A live migration to this host that failed: the instance runs on
-            # where it was.
-            self._steering.leave(uuid)
-            return
-        if kind in (Kind.PLANNED_BEGUN, Kind.STARTED):
-            self._forget_at.pop(uuid, None)       # it is back
-        self._steering.follow(observation, entry)
-        self._attend(observation, entry, now)
-        observation = self._losses.observed(observation, entry.policy, now,
-                                            wall)
-        self._publish(self._ledger.observe(
-            observation, now, wall, actions.wanted(entry.policy)), now, wall)
-
-    def _attend(self, observation, entry, now):
-        """Do what an observation asks for besides the ledger's part."""
-        uuid, kind = observation.instance_uuid, observation.kind
-        if kind is Kind.STARTED:
-            self._notices.watched(uuid)
-            self._reporter.forget(uuid)     # its heartbeat begins anew
-        elif kind is Kind.HEARTBEAT_ESTABLISHED:
-            self._reporter.established(
-                uuid, observation.details.get('way', 'socket'), now)
-        elif kind is Kind.HEARTBEAT_UNHEARD:
-            self._trouble.unheard(uuid, entry.domain_name)
-        elif kind is Kind.FAULT and observation.cause is Cause.CONTROL_ERROR:
-            self._enquiries.probe_later(uuid)
-
-    def _forget(self, uuid, now, wall):
-        del self._forget_at[uuid]
-        entry = self._cache.get(uuid)
-        if not self._steering.forget(uuid, lambda: self._cache.forget(uuid)):
-            return                  # it is on its way back
-        self._publish(self._ledger.observe(
-            Observation(Kind.FORGOTTEN, uuid, wall), now, wall, frozenset()),
-            now, wall, entry)
-        self._losses.forget(uuid, now, wall)
-        self._trouble.forget(uuid)
-        self._notices.forget(uuid)
-        self._reporter.forget(uuid)
-
-    def _publish(self, events, now, wall, last_entry=None):
-        for event in events:
-            entry = self._cache.get(event.instance_uuid) or last_entry
-            if entry is None:
-                continue
-            self._reporter.tell(
-                self._losses.told(event, entry.policy, now, wall), entry)

@@ -169,12 +169,18 @@ class Publisher:
     :ivar details: each event's, in the same order
     """
 
-    depth = sent = failed = dropped = 0
+    depth = sent = failed = dropped = commits = 0
 
     def __init__(self):
         self.events = []
         self.details = []
         self.host_events = []
+
+    def saved_pages(self):
+        return {}
+
+    def commit(self, pages):
+        self.commits += 1
 
     def submit(self, event, _identity, _heartbeat):
         self.events.append((event.transition, event.cause))

@@ -14,8 +14,6 @@
 
 import types
 
-from nova.compute import power_state
-from nova import exception as nova_exception
 import pytest
 
 from nova_vmhealth.core.vocabulary import Cause
@@ -26,27 +24,14 @@ from tests.unit.virt.fakes import OTHER
 from tests.unit.virt.fakes import UUID
 
 
-class Guest:
-    def __init__(self, uuid, state):
-        self.uuid = uuid
-        self._state = state
-
-    def get_power_state(self, _host):
-        if self._state is None:
-            raise nova_exception.InstanceNotFound(instance_id=self.uuid)
-        return self._state
-
-
 class Asked:
-    def __init__(self, guests=()):
+    def __init__(self):
         self.cache = fakes.Cache()
         self.cache.entries[UUID] = fakes.entry(UUID)
-        self.cache.load_all = lambda host: None
         self.conductor, self.libvirt = fakes.Background(), fakes.Background()
         self.answers = []
         self.probed = []
         host = types.SimpleNamespace(
-            list_guests=lambda only_running: guests,
             get_connection=lambda: types.SimpleNamespace(
                 lookupByUUIDString=lambda uuid: types.SimpleNamespace(
                     info=lambda: self.probed.append(uuid))))
@@ -58,16 +43,6 @@ class Asked:
 @pytest.fixture
 def asked():
     return Asked()
-
-
-def test_stock():
-    asked = Asked([Guest('a', power_state.RUNNING), Guest('b', None),
-                   Guest('c', power_state.PAUSED)])
-    asked.enquiries.take_stock()
-    assert asked.answers == []
-    asked.conductor.run()
-    assert asked.answers == [enquiries.Present('a', True),
-                             enquiries.Present('c', False)]
 
 
 @pytest.mark.parametrize('found', [True, False])

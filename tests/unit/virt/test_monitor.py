@@ -20,10 +20,10 @@ from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.core.vocabulary import Transition
 from nova_vmhealth.virt import channel_trouble
-from nova_vmhealth.virt import enquiries
 from nova_vmhealth.virt import host
 from nova_vmhealth.virt import metrics
 from nova_vmhealth.virt import monitor
+from nova_vmhealth.virt import reconcile
 from nova_vmhealth.virt import reporting
 from tests.unit.virt import fakes
 from tests.unit.virt.fakes import entry
@@ -37,7 +37,7 @@ OPTIONS = types.SimpleNamespace(
     flap_quiet_s=60.0, mass_loss_guests=5, mass_loss_percent=20,
     mass_loss_window_s=10.0, max_actions=3, action_window_s=3600.0,
     action_delay_s=5.0, notice_timeout_ms=100, open_channel=True,
-    metrics_port=0, metrics_address='127.0.0.1')
+    reconcile_interval_s=60.0, metrics_port=0, metrics_address='127.0.0.1')
 INSTANCE = types.SimpleNamespace(uuid=UUID)
 
 
@@ -72,7 +72,12 @@ class Parts:
     def drain(self):
         """Let the worker handle all that waits in its inbox."""
         while self.monitor._inbox.depth:
-            self.monitor.step(self.monitor._inbox.get(0))
+            self.step(self.monitor._inbox.get(0))
+
+    def step(self, item):
+        """Let the worker handle an item, and what is due."""
+        self.monitor._worker.step(item)
+        self.monitor._worker.attend()
 
     def finish(self, operation, succeeded=True):
         """An operation of Nova's, and what the driver learns after it."""
@@ -99,29 +104,29 @@ def test_after_an_operation_nova_conductor_says_who_left(
         parts.cache.loadable[UUID] = entry(UUID)
     parts.finish(operation)
     parts.now += 9.0
-    parts.monitor.step(see(Kind.STOPPED, reason='destroyed'))
+    parts.step(see(Kind.STOPPED, reason='destroyed'))
     assert parts.cache.get(UUID) is not None     # libvirt's last word is late
     parts.now += 1.0
-    parts.monitor.step(None)
+    parts.step(None)
     assert (parts.cache.get(UUID) is not None) is here
     assert parts.publisher.events == []
 
 
 def test_an_instance_that_comes_back_is_not_forgotten(parts):
-    parts.monitor.step(see(Kind.FORGOTTEN))
+    parts.step(see(Kind.FORGOTTEN))
     parts.monitor.begin(INSTANCE, 'spawn')
     parts.drain()
     parts.now += 100.0
-    parts.monitor.step(None)
+    parts.step(None)
     assert parts.cache.get(UUID) is not None
 
 
 def test_nor_when_what_brought_it_back_has_ended(parts):
     parts.cache.loadable[UUID] = entry(UUID)
-    parts.monitor.step(see(Kind.FORGOTTEN))
+    parts.step(see(Kind.FORGOTTEN))
     parts.finish('spawn')
     parts.now += 100.0
-    parts.monitor.step(None)
+    parts.step(None)
     assert parts.cache.get(UUID) is not None
 
 
@@ -130,27 +135,27 @@ def test_every_part_forgets_who_left(parts, monkeypatch):
     for name in ('_losses', '_trouble', '_notices', '_reporter'):
         monkeypatch.setattr(getattr(parts.monitor, name), 'forget',
                             lambda uuid, *now, n=name: forgot.append(n))
-    parts.monitor.step(see(Kind.FORGOTTEN))
+    parts.step(see(Kind.FORGOTTEN))
     parts.now += 10.0
-    parts.monitor.step(None)
+    parts.step(None)
     assert sorted(forgot) == [
         '_losses', '_notices', '_reporter', '_trouble']
 
 
 def test_an_instance_under_an_operation_is_not_forgotten(parts):
     """Its begin has not come to the worker yet."""
-    parts.monitor.step(see(Kind.FORGOTTEN))
+    parts.step(see(Kind.FORGOTTEN))
     parts.monitor.begin(INSTANCE, 'spawn')
     parts.now += 100.0
-    parts.monitor.step(None)
+    parts.step(None)
     assert parts.cache.get(UUID) is not None
 
 
 def test_what_was_wrong_with_an_instance_that_left_is_over(parts):
-    parts.monitor.step(see(Kind.FAULT, cause=Cause.WATCHDOG_EXPIRED))
-    parts.monitor.step(see(Kind.FORGOTTEN))
+    parts.step(see(Kind.FAULT, cause=Cause.WATCHDOG_EXPIRED))
+    parts.step(see(Kind.FORGOTTEN))
     parts.now += 10.0
-    parts.monitor.step(None)
+    parts.step(None)
     assert parts.publisher.events == [
         (Transition.RAISED, Cause.WATCHDOG_EXPIRED),
         (Transition.CLEARED, Cause.WATCHDOG_EXPIRED)]
@@ -162,21 +167,21 @@ def test_a_planned_stop_is_no_fault_and_an_unplanned_one_is(parts):
     parts.drain()
     assert parts.publisher.events == []
     parts.cache.entries[OTHER] = entry(OTHER)
-    parts.monitor.step(see(Kind.STOPPED, OTHER, reason='destroyed'))
+    parts.step(see(Kind.STOPPED, OTHER, reason='destroyed'))
     assert parts.publisher.events == [
         (Transition.RAISED, Cause.STOPPED_UNEXPECTEDLY)]
 
 
 def test_a_failed_migration_to_this_host_is_no_fault(parts):
     parts.cache.entries[UUID] = entry(UUID, host='source')
-    parts.monitor.step(see(Kind.STARTED, reason='migrated'))
-    parts.monitor.step(see(Kind.STOPPED, reason='failed'))
+    parts.step(see(Kind.STARTED, reason='migrated'))
+    parts.step(see(Kind.STOPPED, reason='failed'))
     assert parts.publisher.events == []
     assert not parts.heartbeat.watched
 
 
 def test_the_guest_is_told_of_the_outermost_operation(parts):
-    parts.monitor.step(see(Kind.STARTED))
+    parts.step(see(Kind.STARTED))
     parts.monitor.begin(INSTANCE, 'reboot')
     parts.monitor.begin(INSTANCE, 'destroy')
     parts.monitor.end(INSTANCE, 'destroy', True)
@@ -190,7 +195,7 @@ def test_the_guest_is_told_once_its_operation_is_planned(parts):
         seen.append(parts.monitor._inbox.depth)
         assert parts.heartbeat.calls[-1] == ('hold',)
     seen = []
-    parts.monitor.step(see(Kind.STARTED))
+    parts.step(see(Kind.STARTED))
     parts.heartbeat.notice = notice
     parts.monitor.begin(INSTANCE, 'reboot')
     assert seen == [1]
@@ -202,31 +207,31 @@ def test_the_guest_is_told_of_what_has_happened(parts, first, succeeded):
     """Whether libvirt tells of its start before Nova is done, or after."""
     parts.cache.loadable[UUID] = entry(UUID)
     if first:
-        parts.monitor.step(see(Kind.STARTED, reason='restored'))
+        parts.step(see(Kind.STARTED, reason='restored'))
     parts.finish('resume', succeeded)
     if not first:
-        parts.monitor.step(see(Kind.STARTED, reason='restored'))
+        parts.step(see(Kind.STARTED, reason='restored'))
     assert parts.heartbeat.notices == [('resumed', None)] * succeeded
 
 
 # -- what is seen ------------------------------------------------------------
 
 def test_the_heartbeat_follows_the_domain(parts):
-    parts.monitor.step(see(Kind.STARTED, reason='booted'))
+    parts.step(see(Kind.STARTED, reason='booted'))
     assert parts.heartbeat.watched == {UUID}
-    parts.monitor.step(see(Kind.STOPPED, reason='failed'))
+    parts.step(see(Kind.STOPPED, reason='failed'))
     assert parts.heartbeat.watched == set()
 
 
 def test_running_domains_are_watched_again_after_a_restart(parts):
     parts.cache.entries['paused'] = entry('paused')
     for uuid, running in ((UUID, True), (OTHER, True), ('paused', False)):
-        parts.monitor.step(enquiries.Present(uuid, running))
+        parts.step(reconcile.Present(uuid, running))
     assert parts.heartbeat.watched == {UUID}     # the other is not Nova's
 
 
 def test_an_unknown_instance_is_looked_up_and_its_events_wait(parts):
-    parts.monitor.step(see(Kind.FAULT, OTHER, Cause.WATCHDOG_EXPIRED))
+    parts.step(see(Kind.FAULT, OTHER, Cause.WATCHDOG_EXPIRED))
     assert parts.publisher.events == []
     parts.cache.loadable[OTHER] = entry(OTHER)
     parts.conductor.run()
@@ -236,22 +241,22 @@ def test_an_unknown_instance_is_looked_up_and_its_events_wait(parts):
 
 
 def test_a_domain_that_is_not_novas_is_dropped(parts):
-    parts.monitor.step(see(Kind.FAULT, OTHER, Cause.WATCHDOG_EXPIRED))
+    parts.step(see(Kind.FAULT, OTHER, Cause.WATCHDOG_EXPIRED))
     parts.conductor.run()
     parts.drain()
     assert parts.publisher.events == []
 
 
 def test_what_waited_comes_before_what_is_new(parts):
-    parts.monitor.step(see(Kind.STARTED, OTHER))
+    parts.step(see(Kind.STARTED, OTHER))
     parts.cache.entries[OTHER] = entry(OTHER)     # the look-up is under way
-    parts.monitor.step(see(Kind.STOPPED, OTHER, reason='failed'))
+    parts.step(see(Kind.STOPPED, OTHER, reason='failed'))
     assert [call[0] for call in parts.heartbeat.calls] == [
         'watch', 'unwatch']
 
 
 def test_a_control_error_is_asked_about(parts):
-    parts.monitor.step(see(Kind.FAULT, UUID, Cause.CONTROL_ERROR))
+    parts.step(see(Kind.FAULT, UUID, Cause.CONTROL_ERROR))
     assert list(parts.libvirt.jobs) == [f'asking libvirt about {UUID}']
 
 
@@ -262,7 +267,7 @@ def test_the_log_says_which_way_the_heartbeat_took(
     said = []
     monkeypatch.setattr(parts.monitor._reporter, 'established',
                         lambda *said_: said.append(said_))
-    parts.monitor.step(see(Kind.HEARTBEAT_ESTABLISHED, **details))
+    parts.step(see(Kind.HEARTBEAT_ESTABLISHED, **details))
     assert said == [(UUID, way, parts.now)]
 
 
@@ -274,7 +279,7 @@ def test_a_guest_that_was_started_anew_is_news_to_the_log(
     for kind in (Kind.STARTED, Kind.HEARTBEAT_ESTABLISHED,
                  Kind.HEARTBEAT_ESTABLISHED, Kind.STARTED,
                  Kind.HEARTBEAT_ESTABLISHED):
-        parts.monitor.step(see(kind))
+        parts.step(see(kind))
     assert said == 2 * ['[instance: %s] heartbeat established, way: socket'
                         % UUID]
 
@@ -283,18 +288,18 @@ def test_a_guest_that_was_started_anew_is_news_to_the_log(
 
 def lose(parts, **extra_specs):
     parts.cache.entries[UUID] = entry(UUID, **extra_specs)
-    parts.monitor.step(see(Kind.STARTED))
+    parts.step(see(Kind.STARTED))
     parts.heartbeat.established, parts.heartbeat.misses = True, 3
-    parts.monitor.step(see(Kind.FAULT, cause=Cause.HEARTBEAT_LOST))
+    parts.step(see(Kind.FAULT, cause=Cause.HEARTBEAT_LOST))
 
 
 def test_an_action_is_taken_when_it_is_due(parts):
     lose(parts, action='reset')
     assert parts.publisher.details == [
         {'action': 'reset', 'action_state': 'pending'}]
-    assert parts.monitor._patience() == pytest.approx(5.0)
+    assert parts.monitor._worker._patience() == pytest.approx(5.0)
     parts.now += 5.0
-    parts.monitor.step(None)
+    parts.step(None)
     assert list(parts.libvirt.jobs) == [f'reset of instance {UUID}']
 
 
@@ -304,7 +309,7 @@ def test_an_operation_waits_for_an_action_under_way(parts, monkeypatch):
         assert parts.heartbeat.notices == []
         waited.append(uuid)
     waited = []
-    parts.monitor.step(see(Kind.STARTED))
+    parts.step(see(Kind.STARTED))
     monkeypatch.setattr(parts.monitor._steering, 'wait_for_action', wait)
     parts.monitor.begin(INSTANCE, 'reboot')
     assert waited == [UUID]
@@ -314,7 +319,7 @@ def test_an_operation_waits_for_an_action_under_way(parts, monkeypatch):
 def test_an_action_that_is_withheld_late_wakes_the_worker(parts):
     lose(parts, action='reset')
     parts.now += 5.0
-    parts.monitor.step(None)
+    parts.step(None)
     parts.heartbeat.misses = 0
     parts.libvirt.run()
     parts.drain()
@@ -322,7 +327,7 @@ def test_an_action_that_is_withheld_late_wakes_the_worker(parts):
 
 
 def test_the_background_threads_are_tended(parts):
-    parts.monitor.step(None)
+    parts.step(None)
     assert parts.libvirt.tended == 1
 
 
@@ -342,7 +347,7 @@ def test_many_lost_guests_are_told_of_as_one(parts):
     for number in range(5):
         uuid = 'guest-%d' % number
         parts.cache.entries[uuid] = entry(uuid)
-        parts.monitor.step(see(Kind.FAULT, uuid, Cause.HEARTBEAT_LOST))
+        parts.step(see(Kind.FAULT, uuid, Cause.HEARTBEAT_LOST))
     ((transition, compute_host, projects),) = parts.publisher.host_events
     assert transition is Transition.RAISED
     assert compute_host == 'compute1'
@@ -363,7 +368,7 @@ def test_the_second_way_is_asked_for_through_novas_queue(parts):
 
 def test_no_second_way_to_a_guest_that_nova_may_be_ending(parts):
     parts.monitor.begin(INSTANCE, 'destroy')
-    parts.monitor.step(channel_trouble.Unreachable(UUID, 1.0, '/path', 'no'))
+    parts.step(channel_trouble.Unreachable(UUID, 1.0, '/path', 'no'))
     assert not parts.openings.jobs
 
 
@@ -375,13 +380,13 @@ def test_observations_and_lines_go_through_novas_queue(parts):
 
 
 def test_a_silent_channel_is_looked_into(parts):
-    parts.monitor.step(see(Kind.HEARTBEAT_UNHEARD))
+    parts.step(see(Kind.HEARTBEAT_UNHEARD))
     assert list(parts.openings.jobs) == [
         'looking for who holds the channels']
 
 
 def test_a_request_for_the_second_way_is_no_observation(parts):
-    parts.monitor.step(channel_trouble.Unreachable(UUID, 1.0, '/path', 'no'))
+    parts.step(channel_trouble.Unreachable(UUID, 1.0, '/path', 'no'))
     assert parts.publisher.events == []
 
 
