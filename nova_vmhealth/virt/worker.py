@@ -14,8 +14,8 @@
 """The worker: the one thread that owns the ledger.
 
 It takes what waits in the inbox, lets every part have its say, and writes what
-is to be told and what the ledger knows to disk in one transaction before the
-next items. Only what is written is sent.
+is to be told and what the ledger knows to disk in one transaction, before it
+takes more. Only what is written is sent.
 """
 
 import dataclasses
@@ -38,9 +38,9 @@ LOG = logging.getLogger(__name__)
 
 # The worker looks at its deadlines at least this often, seconds.
 PATIENCE_S = 60.0
-# So many items share a transaction at most: what was told first does not wait
-# long for what comes last in a burst.
-MAX_BATCH = 256
+# Items share a transaction for so long at most, seconds: what was told first
+# does not wait for what comes last in a burst.
+MAX_TURN_S = 0.020
 
 _STOPS = (Kind.STOPPED, Kind.SHUTDOWN_BY_GUEST, Kind.SHUTDOWN_BY_HOST)
 
@@ -141,10 +141,10 @@ class Worker:
         """
         try:
             item = self._parts.inbox.get(timeout_s)
-            for _ in range(MAX_BATCH):
-                self._safely(self.step, item)
-                item = self._parts.inbox.get(0)
+            until = time.monotonic() + MAX_TURN_S
             self._safely(self.step, item)
+            while time.monotonic() < until:
+                self._safely(self.step, self._parts.inbox.get(0))
         except queue.Empty:
             pass
         self._safely(self.attend)
@@ -152,6 +152,9 @@ class Worker:
         calls, self._calls = self._calls, []
         for call in calls:
             call.done.set()
+        # Between two turns of a burst others get their turn: greenthreads,
+        # which nothing above lets run, and whoever waits for Python's lock.
+        time.sleep(0)
 
     def _safely(self, function, *item):
         try:
