@@ -10,176 +10,124 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Take events from whoever has them, send them from a thread of its own.
+"""Take health events from whoever has them, and see to it that they arrive.
 
-What goes wrong on the bus stays here: a broker that is away holds up the
-sender thread and nobody else, and the queue before it is bounded.
+An event is built at once, with what is known of its instance then, written to
+disk together with what the ledger knows, and sent from a thread of its own:
+what goes wrong on the bus holds up that thread and nobody else, and nothing
+that was written is lost by it.
 """
 
 import collections
-import dataclasses
-import threading
-from typing import Any, Callable, Union
+import json
+import time
 
 from oslo_log import log as logging
 
 from nova_vmhealth.core import vocabulary
-from nova_vmhealth.notifications import identity as identity_lib
+from nova_vmhealth.notifications import outbox
 from nova_vmhealth.notifications import payload
+from nova_vmhealth.notifications import sender
 from nova_vmhealth.notifications import throttle
 
 LOG = logging.getLogger(__name__)
 
-# An event is a few KiB: this many are some tens of MiB, and minutes of the
-# worst storm that a compute node's guests can make.
-MAX_QUEUE = 10000
+MAX_EVENTS = 100000
+MAX_BYTES = 256 * 1024 * 1024
 
-# A full queue or a dead broker fails for each event alike.
+# A full outbox drops an event for each that comes.
 LOG_PERIOD_S = 60
 
-_METHOD_OF = {
+_PRIORITY_OF = {
     vocabulary.Severity.INFO: 'info',
     vocabulary.Severity.WARNING: 'warn',
     vocabulary.Severity.CRITICAL: 'error',
 }
 
-# Stands for the host's events: a host is of no project and no user.
-_NOBODY = identity_lib.InstanceIdentity(uuid='')
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Waiting:
-    """An event in the queue, with what becomes of it on the sender's thread.
-
-    :ivar about: what it is about, for the log
-    :ivar identity: whose context it is sent in
-    :ivar build: makes the payload
-    """
-
-    event: Union[vocabulary.HealthEvent, vocabulary.HostEvent]
-    event_type: str
-    about: str
-    identity: identity_lib.InstanceIdentity
-    build: Callable[[], dict[str, Any]]
-
 
 class Publisher:
     """Publish health events in the order in which they were submitted.
 
-    :param notifier: an oslo_messaging.Notifier, or what has its ``info``,
-        ``warn`` and ``error``
-    :param new_context: gives the request context for an InstanceIdentity;
-        consumers such as Mistral match on its project
-    :param max_queue: how many events may wait; what comes beyond is dropped
+    :param delivery: nova_vmhealth.notifications.delivery.Delivery
+    :param path: of the file that keeps what is not sent yet; None: in memory
+    :param max_events: how many events may wait
+    :param max_bytes: how much they may take on disk
+    :param fsync: whether to wait for the disk at each commit
     :param priority: ``info`` for all events, or ``severity`` to follow the
         condition's (critical: error, warning: warn), for ``cleared`` too, so
         that who hears of a fault hears of its end
     :raises ValueError: for any other priority
     """
 
-    def __init__(self, notifier, new_context, *, max_queue=MAX_QUEUE,
-                 priority='info'):
+    def __init__(self, delivery, path=None, *, max_events=MAX_EVENTS,
+                 max_bytes=MAX_BYTES, fsync=False, priority='info'):
         if priority not in ('info', 'severity'):
             raise ValueError(f'priority: info or severity, not {priority!r}')
-        self._notifier = notifier
-        self._new_context = new_context
-        self._max_queue = max_queue
         self._follow_severity = priority == 'severity'
-        self._waiting = collections.deque()
-        # Guards the queue and everything below it.
-        self._changed = threading.Condition()
-        self._thread = None
-        self._stopping = False
-        self._dropped = 0
-        self._sent = 0
-        self._failed = 0
+        self._outbox = outbox.Outbox(path, max_events=max_events,
+                                     max_bytes=max_bytes, fsync=fsync)
+        self._sender = sender.Sender(self._outbox, delivery)
+        self._is_open = False
+        # submitted since the last commit
+        self._fresh = []
+        self._unreadable = 0
+        self._dropped = collections.Counter()
+        self._coalesced = 0
         self._may_log_drop = throttle.Throttle(LOG_PERIOD_S)
-        self._may_log_failure = throttle.Throttle(LOG_PERIOD_S)
-
-    @property
-    def dropped(self):
-        """How many events found the queue full, or no sender any more."""
-        return self._dropped
-
-    @property
-    def sent(self):
-        """How many events the notifier took.
-
-        oslo.messaging's swallows the errors of its drivers: this many were
-        handed over, not necessarily delivered.
-        """
-        return self._sent
-
-    @property
-    def failed(self):
-        """How many events could not be sent and were given up."""
-        return self._failed
-
-    @property
-    def depth(self):
-        """How many events wait."""
-        return len(self._waiting)
 
     def start(self):
-        """Start the sender thread, once.
-
-        What was submitted before is sent too.
-        """
-        self._thread = threading.Thread(
-            target=self._run, name='vmhealth-sender', daemon=True)
-        self._thread.start()
-
-    def stop(self, timeout_s):
-        """Send what waits, then end the sender thread.
-
-        :param timeout_s: seconds to wait for that. What is not sent by then
-            is given up, counted as dropped and logged; a send that hangs is
-            left behind in its daemon thread.
-        """
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-            self._thread = None
-        with self._changed:
-            left = len(self._waiting)
-            self._waiting.clear()
-            self._dropped += left
-        if left:
-            LOG.error('%d health events were not sent before the stop', left)
+        """Open the file and start to send what an earlier run left in it."""
+        self._outbox.open()
+        self._is_open = True
+        if self._outbox.depth:
+            LOG.info('%d health events of an earlier run are to be sent',
+                     self._outbox.depth)
+        self._sender.start()
 
     def saved_pages(self):
-        """Return what :meth:`commit` of an earlier run wrote down.
+        """Return what :meth:`commit` wrote down, in this run or earlier ones.
 
-        :returns: instance uuid -> text
+        :returns: name of the page -> text
         """
-        return {}
+        return self._outbox.pages()
 
-    def commit(self, pages):
-        """Write down what was submitted since the last commit, then send it.
+    def stop(self, timeout_s):
+        """Send what the bus takes now, then end; the rest stays on disk.
 
-        :param pages: instance uuid -> text to keep with it, None to drop it
+        :param timeout_s: seconds to wait for that; a send that hangs is left
+            behind in its daemon thread
         """
+        if not self._is_open:
+            return
+        self.commit({})
+        self._is_open = False
+        ended = self._sender.stop(timeout_s)
+        left = self._outbox.depth
+        if left and self._outbox.on_disk:
+            LOG.info('%d health events stay on disk until the next start',
+                     left)
+        elif left:
+            LOG.error('%d health events were not sent before the stop, and '
+                      'are lost: they were in memory only', left)
+        if ended:
+            self._outbox.close()
 
     def submit(self, event, identity, heartbeat):
-        """Queue an event for sending; never blocks and never raises.
+        """Take an event; it is on disk after the next :meth:`commit`.
 
-        Where eventlet has patched threading, call it from a green thread.
+        Never blocks and never raises. From the thread that commits.
 
         :param event: a HealthEvent
         :param identity: the InstanceIdentity of its instance
         :param heartbeat: the instance's HeartbeatStatus, or None
-        :returns: False when the queue is full or the publisher stopped, and
-            the event is dropped
         """
-        return self._submit(_Waiting(
-            event, payload.EVENT_TYPE, f'instance {event.instance_uuid}',
+        self._submit(
+            event, payload.EVENT_TYPE, event.instance_uuid, event.subject,
             identity,
-            lambda: payload.payload_of(event, identity, heartbeat)))
+            lambda: payload.payload_of(event, identity, heartbeat))
 
     def submit_host(self, event, host, projects):
-        """Queue an event of the host itself, as :meth:`submit` does.
+        """Take an event of the host itself, as :meth:`submit` does.
 
         Its context has no project: it is about those of many.
 
@@ -187,67 +135,81 @@ class Publisher:
         :param host: name of the compute service that it is about
         :param projects: instance uuid -> its project, for the instances that
             the event names
-        :returns: as :meth:`submit`
         """
-        return self._submit(_Waiting(
-            event, payload.HOST_EVENT_TYPE, f'host {host}', _NOBODY,
-            lambda: payload.host_payload_of(event, host, projects)))
+        self._submit(
+            event, payload.HOST_EVENT_TYPE, '', '', None,
+            lambda: payload.host_payload_of(event, host, projects))
 
-    def _submit(self, waiting):
-        with self._changed:
-            accepted = (not self._stopping
-                        and len(self._waiting) < self._max_queue)
-            if accepted:
-                self._waiting.append(waiting)
-                self._changed.notify()
-            else:
-                self._dropped += 1
-        if not accepted and self._may_log_drop.ready():
-            LOG.error('A health event was dropped, %(dropped)d so far: the '
-                      'queue of %(most)d is full or the publisher stopped',
-                      {'dropped': self._dropped, 'most': self._max_queue})
-        return accepted
-
-    def _run(self):
-        while self._wait():
-            self.send_one()
-
-    def _wait(self):
-        """Wait for something to send; false once there will be nothing."""
-        with self._changed:
-            while not self._waiting and not self._stopping:
-                self._changed.wait()
-            return bool(self._waiting)
-
-    def send_one(self):
-        """Send the oldest waiting event: the sender thread's one step.
-
-        :returns: whether there was one
-        """
+    def _submit(self, event, event_type, about, subject, identity, build):
         try:
-            waiting = self._waiting.popleft()
-        except IndexError:
-            return False
-        try:
-            self._send(waiting)
-        # One event that cannot be sent, be it the notifier, the context or a
-        # value in the payload, must not end the thread that sends the others.
+            text = json.dumps(build())
+            subject.encode()        # half a surrogate is no text
+        # A defect in what describes one event must not keep the others from
+        # being told; the trace says where it is.
         except Exception:
-            self._failed += 1
-            if self._may_log_failure.ready():
-                LOG.exception(
-                    'Health event %(id)s of %(about)s was not sent, '
-                    '%(failed)d so far',
-                    {'id': waiting.event.event_id, 'about': waiting.about,
-                     'failed': self._failed})
-        else:
-            self._sent += 1
-        return True
-
-    def _send(self, waiting):
+            self._unreadable += 1
+            LOG.exception('Health event %(id)s of %(about)s is given up',
+                          {'id': event.event_id, 'about': about or 'the host'})
+            return
         priority = 'info'
         if self._follow_severity:
-            priority = _METHOD_OF[waiting.event.severity]
-        getattr(self._notifier, priority)(
-            self._new_context(waiting.identity), waiting.event_type,
-            waiting.build())
+            priority = _PRIORITY_OF[event.severity]
+        self._fresh.append(outbox.Row(
+            event_id=event.event_id, event_type=event_type, about=about,
+            cause=event.cause.value, subject=subject,
+            transition=event.transition.value, priority=priority,
+            project_id=identity.tenant_id if identity else None,
+            user_id=identity.user_id if identity else None,
+            payload=text, noted_at=time.time()))
+
+    def commit(self, pages):
+        """Write down what was submitted since the last commit, and send it.
+
+        All of it or nothing is on disk afterwards, unless the disk fails: then
+        it is in memory.
+
+        :param pages: name -> text to keep with it, None to drop it
+        """
+        if not self._is_open:
+            return
+        self._sender.tell_stuck()
+        rows, self._fresh = self._fresh, []
+        dropped = self._outbox.write(rows, pages)
+        if rows:
+            self._sender.wake()
+        if dropped:
+            self._tell(dropped)
+
+    def _tell(self, dropped):
+        for each in dropped:
+            if each.superfluous:
+                self._coalesced += 1
+                continue
+            self._dropped[each.transition] += 1
+            if each.transition == 'raised':
+                LOG.error(
+                    'Health event %(id)s is dropped, since too many wait for '
+                    'the broker: %(cause)s of %(about)s was raised',
+                    {'id': each.event_id, 'cause': each.cause,
+                     'about': each.about or 'the host'})
+        if self._may_log_drop.ready():
+            LOG.error(
+                'Too many health events wait for the broker, %(depth)d. So '
+                'far %(coalesced)d were dropped that a later one replaces, '
+                'and %(dropped)d others',
+                {'depth': self._outbox.depth, 'coalesced': self._coalesced,
+                 'dropped': self._dropped.total()})
+
+    def statistics(self):
+        """Return the counters, all numbers, by name."""
+        return {
+            'notifications_waiting': self._outbox.depth,
+            'notifications_on_disk': int(self._outbox.on_disk),
+            'notifications_outage_s': self._sender.outage_s,
+            'notifications_sent': self._sender.sent,
+            'notifications_failed': self._sender.failed + self._unreadable,
+            'notifications_coalesced': self._coalesced,
+            'notifications_dropped_raised': self._dropped['raised'],
+            'notifications_dropped_updated': self._dropped['updated'],
+            'notifications_dropped_cleared': self._dropped['cleared'],
+        }

@@ -23,6 +23,8 @@ from oslo_log import log as logging
 
 from nova_vmhealth import conf
 from nova_vmhealth import exception
+from nova_vmhealth.notifications import database
+from nova_vmhealth.notifications import delivery
 from nova_vmhealth.notifications import publisher
 from nova_vmhealth.virt import channel
 from nova_vmhealth.virt import host as health_host
@@ -39,15 +41,14 @@ TRAIT = 'CUSTOM_VMHEALTH_HEARTBEAT'
 conf.register_opts(CONF)
 
 
-def _request_context(instance_identity):
+def _request_context(user_id, project_id):
     """Make the context of a notification: the instance's own project.
 
     Mistral and Ceilometer match on it. It never replaces the thread's
     current context.
     """
     return nova_context.RequestContext(
-        user_id=instance_identity.user_id,
-        project_id=instance_identity.tenant_id, overwrite=False)
+        user_id=user_id, project_id=project_id, overwrite=False)
 
 
 @planned.planned_operations
@@ -90,8 +91,13 @@ class HealthLibvirtDriver(driver.LibvirtDriver):
             self._host, host, group,
             identity.InstanceCache(conf.limits(CONF)),
             publisher.Publisher(
-                rpc.get_versioned_notifier(f'nova-compute:{host}'),
-                _request_context, max_queue=group.event_queue_size,
+                delivery.Delivery(
+                    rpc.get_versioned_notifier(f'nova-compute:{host}'),
+                    _request_context),
+                database.path_of(CONF.state_path, host),
+                max_events=group.outbox_max_events,
+                max_bytes=group.outbox_max_mib * 1024 * 1024,
+                fsync=group.outbox_fsync,
                 priority=group.notification_priority))
 
     def cleanup_host(self, host):

@@ -67,16 +67,26 @@ METRICS = {
         'Repeated faults that found the queue of the worker full'),
     'notifications_waiting': (
         'vmhealth_notifications_waiting', {},
-        'Events in the queue before the broker'),
+        'Events that wait for the broker'),
+    'notifications_on_disk': (
+        'vmhealth_outbox_on_disk', {},
+        'Whether events that wait are on disk (1) or in memory only (0)'),
+    'notifications_outage_s': (
+        'vmhealth_broker_outage_seconds', {},
+        'For how long the broker has taken no event; 0 while it does'),
     'notifications_sent': (
         'vmhealth_notifications_sent_total', {},
-        'Events handed to the broker'),
+        'Events that the broker confirmed'),
     'notifications_failed': (
         'vmhealth_notifications_failed_total', {},
         'Events given up since they could not be sent'),
-    'notifications_dropped': (
-        'vmhealth_notifications_dropped_total', {},
-        'Events dropped since the queue before the broker was full'),
+    'notifications_coalesced': (
+        'vmhealth_notifications_coalesced_total', {},
+        'Events dropped since too many waited, which a later one replaces'),
+    **{f'notifications_dropped_{transition}': (
+        'vmhealth_notifications_dropped_total', {'transition': transition},
+        'Events dropped since too many waited for the broker')
+       for transition in ('raised', 'updated', 'cleared')},
 }
 
 

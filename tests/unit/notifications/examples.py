@@ -220,7 +220,35 @@ HOST_CLEARED = dataclasses.replace(
     instance_count=1,
     details={**HOST_LOST.details, 'lost_in_all': '7'})
 
+LIBVIRT_LOST = v.HostEvent(
+    event_id='f08d2e41-6b7a-4c52-9d83-1e2f3a4b5c01',
+    sequence=4,
+    transition=v.Transition.RAISED,
+    cause=v.HostCause.LIBVIRT_LOST,
+    severity=v.Severity.CRITICAL,
+    occurred_at=BEGIN + 600.104233,
+    detected_at=BEGIN + 600.104871,
+    instance_uuids=tuple(_NEIGHBOURS),
+    instance_count=5,
+    details={
+        'host_event': 'f08d2e41-6b7a-4c52-9d83-1e2f3a4b5c01',
+        'reason': 'eof',
+    })
+
+LIBVIRT_BACK = dataclasses.replace(
+    LIBVIRT_LOST,
+    event_id='f08d2e41-6b7a-4c52-9d83-1e2f3a4b5c02',
+    sequence=5,
+    transition=v.Transition.CLEARED,
+    occurred_at=BEGIN + 660.381406,
+    detected_at=BEGIN + 660.381406,
+    details={'host_event': 'f08d2e41-6b7a-4c52-9d83-1e2f3a4b5c01'})
+
 HOST_SAMPLES = {
+    'host-health-libvirt_lost-raised': (
+        LIBVIRT_LOST, IDENTITY.host, _NEIGHBOURS),
+    'host-health-libvirt_lost-cleared': (
+        LIBVIRT_BACK, IDENTITY.host, _NEIGHBOURS),
     'host-health-many_guests_lost-raised': (
         HOST_LOST, IDENTITY.host, _NEIGHBOURS),
     'host-health-many_guests_lost-cleared': (

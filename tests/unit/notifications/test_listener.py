@@ -20,6 +20,7 @@ import oslo_messaging
 import pytest
 
 from nova_vmhealth.core import vocabulary as v
+from nova_vmhealth.notifications import delivery
 from nova_vmhealth.notifications import listener
 from nova_vmhealth.notifications import payload
 from nova_vmhealth.notifications import publisher
@@ -305,15 +306,16 @@ def configuration_for(exchange):
 def test_from_publisher_to_callback(priority):
     subject, notifier, got, done = bus(lambda received: None, 3)
     sender = publisher.Publisher(
-        notifier, lambda identity: {'project_id': identity.tenant_id},
+        delivery.Delivery(notifier, lambda user, project: {}),
         priority=priority)
     subject.start()
     try:
         sender.start()
         for sequence, severity in enumerate(v.Severity, 1):
-            assert sender.submit(
+            sender.submit(
                 event(sequence, severity=severity), examples.IDENTITY,
                 examples.HEARTBEAT)
+        sender.commit({})
         assert done.wait(PATIENCE_S)
     finally:
         sender.stop(PATIENCE_S)

@@ -29,7 +29,7 @@ FINGERPRINTS = {
     'ConditionPayload': '1.1-d20f74e3a9be7a2f995cb3445c348ea0',
     'FlavorPayload': '1.0-b8433e442896c8411ce9041aba2afb0b',
     'HeartbeatPayload': '1.0-6571019c2291d82592ad601bb35cbe22',
-    'HostHealthPayload': '1.0-a74f2a449e43ffc8d0227abf909c58d1',
+    'HostHealthPayload': '1.1-ee9541b3f218bdc67fcd5362506124b1',
     'InstanceHealthPayload': '1.1-95390f46bab26fc933a9895a1445f720',
 }
 

@@ -10,125 +10,110 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Events go out in order; trouble on the bus stays with the sender."""
+"""Events are built at once, kept until they are sent, and counted."""
 
 import dataclasses
-import logging
+import json
+import os
 import threading
 
 import pytest
 
 from nova_vmhealth.core import vocabulary as v
+from nova_vmhealth.notifications import database
 from nova_vmhealth.notifications import payload
 from nova_vmhealth.notifications import publisher
 from tests.unit.notifications import examples
+from tests.unit.notifications.test_sender import Bus
+from tests.unit.notifications.test_sender import StuckBus
 
 PATIENCE_S = 30
 
 
-class Notifier:
-    """Keeps what an oslo_messaging.Notifier would send."""
-
-    def __init__(self):
-        self.calls = []
-
-    def info(self, ctxt, event_type, payload):
-        self.calls.append(('info', ctxt, event_type, payload))
-
-    def warn(self, ctxt, event_type, payload):
-        self.calls.append(('warn', ctxt, event_type, payload))
-
-    def error(self, ctxt, event_type, payload):
-        self.calls.append(('error', ctxt, event_type, payload))
-
-    @property
-    def sequences(self):
-        return [each[3]['nova_object.data']['sequence']
-                for each in self.calls]
-
-
-class StuckNotifier(Notifier):
-    """Does not come back until it is told to: a broker that is away."""
+class Rows(Bus):
+    """Keeps the rows whole."""
 
     def __init__(self):
         super().__init__()
-        self.entered = threading.Event()
-        self.release = threading.Event()
+        self.rows = []
 
-    def info(self, ctxt, event_type, payload):
-        self.entered.set()
-        assert self.release.wait(PATIENCE_S)
-        super().info(ctxt, event_type, payload)
+    def send(self, row):
+        super().send(row)
+        self.rows.append(row)
 
 
-def context(identity):
-    return {'project_id': identity.tenant_id}
+@pytest.fixture
+def path(tmp_path):
+    return database.path_of(str(tmp_path), 'compute-1')
+
+
+@pytest.fixture
+def new(path):
+    made = []
+
+    def start(bus, **options):
+        made.append(publisher.Publisher(bus, path, **options))
+        made[-1].start()
+        return made[-1]
+    yield start
+    for each in made:
+        each.stop(PATIENCE_S)
 
 
 def event(sequence=1, **changes):
-    return dataclasses.replace(examples.LOST, sequence=sequence, **changes)
+    return dataclasses.replace(
+        examples.LOST, sequence=sequence,
+        event_id=f'0b5e8a4c-3a4e-4f0e-9f53-{sequence:012d}', **changes)
 
 
 def submit(subject, *events):
-    return [subject.submit(each, examples.IDENTITY, None) for each in events]
+    for each in events:
+        subject.submit(each, examples.IDENTITY, None)
 
 
-def send_all(subject):
-    while subject.send_one():
-        pass
+def sequences(bus):
+    return [json.loads(row.payload)['nova_object.data']['sequence']
+            for row in bus.rows]
 
 
-def test_sends_the_payload_in_the_context_of_the_project():
-    notifier = Notifier()
-    subject = publisher.Publisher(notifier, context)
-    assert subject.submit(
-        examples.LOST, examples.IDENTITY, examples.HEARTBEAT) is True
-    assert subject.send_one()
-    assert notifier.calls == [(
-        'info', {'project_id': examples.IDENTITY.tenant_id},
-        'instance.health', payload.payload_of(
-            examples.LOST, examples.IDENTITY, examples.HEARTBEAT))]
-    assert (subject.sent, subject.depth) == (1, 0)
-    assert not subject.send_one()
+def away():
+    bus = Rows()
+    bus.up = False
+    return bus
 
 
-def test_sends_a_hosts_event_in_a_context_of_no_project():
-    notifier = Notifier()
-    subject = publisher.Publisher(notifier, context, priority='severity')
+def test_a_row_has_all_that_its_sending_takes(new):
+    bus = Rows()
+    subject = new(bus)
+    subject.submit(examples.LOST, examples.IDENTITY, examples.HEARTBEAT)
+    subject.commit({})
+    subject.stop(PATIENCE_S)
+    [row] = bus.rows
+    assert json.loads(row.payload) == payload.payload_of(
+        examples.LOST, examples.IDENTITY, examples.HEARTBEAT)
+    assert (row.event_id, row.event_type, row.about, row.priority) == (
+        examples.LOST.event_id, 'instance.health', examples.IDENTITY.uuid,
+        'info')
+    assert (row.project_id, row.user_id) == (
+        examples.IDENTITY.tenant_id, examples.IDENTITY.user_id)
+    assert (row.cause, row.transition) == ('heartbeat_lost', 'raised')
+
+
+def test_a_hosts_row_is_of_no_project(new):
+    bus = Rows()
+    subject = new(bus, priority='severity')
     sample = examples.HOST_SAMPLES['host-health-many_guests_lost-raised']
-    assert subject.submit_host(*sample) is True
-    assert subject.depth == 1
-    send_all(subject)
-    assert notifier.calls == [(
-        'error', {'project_id': None}, 'host.health',
-        payload.host_payload_of(*sample))]
-    assert subject.sent == 1
+    subject.submit_host(*sample)
+    subject.commit({})
+    subject.stop(PATIENCE_S)
+    [row] = bus.rows
+    assert json.loads(row.payload) == payload.host_payload_of(*sample)
+    assert (row.event_type, row.about, row.priority) == (
+        'host.health', '', 'error')
+    assert (row.project_id, row.user_id) == (None, None)
 
 
-def test_hosts_and_instances_keep_their_order():
-    notifier = Notifier()
-    subject = publisher.Publisher(notifier, context, max_queue=3)
-    submit(subject, event(1))
-    subject.submit_host(examples.HOST_LOST, 'compute-1', {})
-    submit(subject, event(2))
-    assert not subject.submit_host(examples.HOST_CLEARED, 'compute-1', {})
-    assert subject.dropped == 1
-    send_all(subject)
-    assert [each[2] for each in notifier.calls] == [
-        'instance.health', 'host.health', 'instance.health']
-
-
-def test_a_hosts_event_that_cannot_be_sent_is_named(caplog):
-    subject = publisher.Publisher(Notifier(), context)
-    subject.submit_host(
-        dataclasses.replace(examples.HOST_LOST, detected_at=float('nan')),
-        'compute-1', {})
-    send_all(subject)
-    assert subject.failed == 1
-    assert 'of host compute-1 was not sent' in caplog.text
-
-
-@pytest.mark.parametrize('priority, severity, transition, method', [
+@pytest.mark.parametrize('priority, severity, transition, expected', [
     ('info', v.Severity.CRITICAL, v.Transition.RAISED, 'info'),
     ('info', v.Severity.WARNING, v.Transition.RAISED, 'info'),
     ('severity', v.Severity.CRITICAL, v.Transition.RAISED, 'error'),
@@ -136,116 +121,183 @@ def test_a_hosts_event_that_cannot_be_sent_is_named(caplog):
     ('severity', v.Severity.WARNING, v.Transition.RAISED, 'warn'),
     ('severity', v.Severity.INFO, v.Transition.RAISED, 'info'),
 ])
-def test_priority(priority, severity, transition, method):
-    notifier = Notifier()
-    subject = publisher.Publisher(notifier, context, priority=priority)
+def test_priority(new, priority, severity, transition, expected):
+    bus = Rows()
+    subject = new(bus, priority=priority)
     submit(subject, event(severity=severity, transition=transition))
-    send_all(subject)
-    assert [each[0] for each in notifier.calls] == [method]
+    subject.commit({})
+    subject.stop(PATIENCE_S)
+    assert [row.priority for row in bus.rows] == [expected]
 
 
 @pytest.mark.parametrize('priority', ['error', 'INFO', '', None])
 def test_refuses_another_priority(priority):
     with pytest.raises(ValueError, match='priority'):
-        publisher.Publisher(Notifier(), context, priority=priority)
+        publisher.Publisher(Bus(), priority=priority)
 
 
-def test_a_full_queue_drops_the_newest_and_counts(caplog):
-    notifier = Notifier()
-    subject = publisher.Publisher(notifier, context, max_queue=2)
-    assert submit(subject, *map(event, range(1, 6))) == [
-        True, True, False, False, False]
-    assert (subject.dropped, subject.depth) == (3, 2)
-    # three drops within the minute, one line
-    assert [each.levelno for each in caplog.records] == [logging.ERROR]
-    send_all(subject)
-    assert submit(subject, event(6)) == [True]
-    send_all(subject)
-    assert notifier.sequences == [1, 2, 6]
+def test_nothing_is_sent_before_it_is_committed(new):
+    bus = Rows()
+    subject = new(bus)
+    submit(subject, event(1), event(2))
+    assert subject.statistics()['notifications_waiting'] == 0
+    assert bus.tries == {}
+    subject.commit({'page': 'text'})
+    assert subject.saved_pages() == {'page': 'text'}
+    subject.stop(PATIENCE_S)
+    assert sequences(bus) == [1, 2]
+    found = subject.statistics()
+    assert found['notifications_sent'] == 2
+    assert found['notifications_waiting'] == 0
 
 
-def broken_context(identity):
-    raise RuntimeError('no context')
+def test_what_the_bus_did_not_take_is_sent_by_the_next_run(new, caplog):
+    caplog.set_level('INFO')
+    first = new(away())
+    submit(first, event(1), event(2))
+    first.commit({'a': '1', 'b': '2'})
+    submit(first, event(3))                 # not committed when it stops
+    first.stop(PATIENCE_S)
+    assert '3 health events stay on disk' in caplog.text
+    bus = Rows()
+    second = new(bus)
+    assert second.saved_pages() == {'a': '1', 'b': '2'}
+    submit(second, event(4))
+    second.commit({'a': None})
+    second.stop(PATIENCE_S)
+    assert sequences(bus) == [1, 2, 3, 4]
+    assert '3 health events of an earlier run' in caplog.text
+    third = new(Rows())
+    assert third.saved_pages() == {'b': '2'}
+    assert third.statistics()['notifications_waiting'] == 0
 
 
-class BrokenNotifier(Notifier):
-    def info(self, ctxt, event_type, payload):
-        if payload['nova_object.data']['sequence'] < 3:
-            raise RuntimeError('no broker')
-        super().info(ctxt, event_type, payload)
+def test_a_process_that_is_killed_loses_nothing_committed(new):
+    """The second opens what the first never closed."""
+    first = new(away())
+    submit(first, event(1), event(2))
+    first.commit({'page': 'text'})
+    submit(first, event(3))                 # its turn is not over
+    bus = Rows()
+    second = new(bus)
+    assert second.saved_pages() == {'page': 'text'}
+    second.stop(PATIENCE_S)
+    assert sequences(bus) == [1, 2]
 
 
-@pytest.mark.parametrize('notifier, new_context, bad, sent', [
-    (BrokenNotifier(), context, [event(1), event(2)], [3]),
-    (Notifier(), context, [event(1, occurred_at=float('nan'))], [3]),
-    (Notifier(), broken_context, [event(1), event(2)], []),
+@pytest.mark.parametrize('bad', [
+    {'occurred_at': float('nan')}, {'subject': '\ud800'},
+    {'details': {'a': object()}},
 ])
-def test_a_failing_send_fails_alone(
-        notifier, new_context, bad, sent, caplog):
-    subject = publisher.Publisher(notifier, new_context)
-    submit(subject, *bad, event(3))
-    send_all(subject)
-    assert notifier.sequences == sent
-    assert subject.sent == len(sent)
-    assert subject.failed == len(bad) + 1 - len(sent)
-    # told once a minute at most, with what was wrong
-    [record] = caplog.records
+def test_an_event_that_cannot_be_told_fails_alone(new, caplog, bad):
+    bus = Rows()
+    subject = new(bus)
+    submit(subject, event(1), event(2, **bad), event(3))
+    subject.commit({'page': 'text'})
+    subject.stop(PATIENCE_S)
+    assert sequences(bus) == [1, 3]
+    assert subject.statistics()['notifications_failed'] == 1
+    [record] = [each for each in caplog.records if each.levelname == 'ERROR']
     assert record.exc_info
+    assert event(2).event_id in record.getMessage()
     assert examples.LOST.instance_uuid in record.getMessage()
 
 
-def test_the_thread_sends_in_order_and_stop_waits_for_it():
-    notifier = Notifier()
-    subject = publisher.Publisher(notifier, context)
+def told(sequence, transition, uuid):
+    return event(sequence, transition=transition, instance_uuid=uuid)
+
+
+def test_drops_are_counted_by_kind_and_a_fault_is_never_silent(new, caplog):
+    raised, updated, cleared = (
+        v.Transition.RAISED, v.Transition.UPDATED, v.Transition.CLEARED)
+    subject = new(away(), max_events=2)
+    submit(subject,
+           told(1, updated, 'a'), told(2, updated, 'a'),
+           told(3, cleared, 'b'), told(4, updated, 'c'),
+           told(5, raised, 'd'), told(6, raised, 'e'), told(7, raised, 'f'))
+    subject.commit({})
+    found = subject.statistics()
+    assert found['notifications_coalesced'] == 1
+    assert found['notifications_dropped_cleared'] == 1
+    assert found['notifications_dropped_updated'] == 2
+    assert found['notifications_dropped_raised'] == 1
+    assert found['notifications_waiting'] == 2
+    lines = [each.getMessage() for each in caplog.records
+             if each.name == publisher.__name__]
+    [one] = [line for line in lines if 'is dropped' in line]
+    assert event(5).event_id in one and 'heartbeat_lost of d' in one
+    [many] = [line for line in lines if 'Too many' in line]
+    assert '1 were dropped that a later one replaces, and 4 others' in many
+
+    submit(subject, told(8, raised, 'g'))
+    subject.commit({})
+    lines = [each.getMessage() for each in caplog.records
+             if each.name == publisher.__name__]
+    assert len([line for line in lines if 'is dropped' in line]) == 2
+    assert len([line for line in lines if 'Too many' in line]) == 1
+
+
+def test_a_stuck_broker_holds_up_nobody_else(new, caplog):
+    caplog.set_level('INFO')
+    bus = StuckBus()
+    subject = new(bus)
     submit(subject, event(1))
-    subject.start()
-    submit(subject, *map(event, range(2, 101)))
-    subject.stop(PATIENCE_S)
-    assert notifier.sequences == list(range(1, 101))
-    assert (subject.sent, subject.dropped) == (100, 0)
-    assert not [each for each in threading.enumerate()
-                if each.name == 'vmhealth-sender']
-
-
-def test_the_thread_survives_failures():
-    notifier = BrokenNotifier()
-    subject = publisher.Publisher(notifier, context)
-    subject.start()
-    submit(subject, event(1), event(2), event(3))
-    subject.stop(PATIENCE_S)
-    assert notifier.sequences == [3]
-
-
-def test_a_stuck_broker_holds_up_nobody_else(caplog):
-    notifier = StuckNotifier()
-    subject = publisher.Publisher(notifier, context, max_queue=2)
-    subject.start()
-    submit(subject, event(1))
-    assert notifier.entered.wait(PATIENCE_S)
+    subject.commit({})
+    assert bus.entered.wait(PATIENCE_S)
+    submit(subject, event(2), event(3))
+    subject.commit({'page': 'text'})
+    assert subject.statistics()['notifications_waiting'] == 3
     [sender] = [each for each in threading.enumerate()
                 if each.name == 'vmhealth-sender']
-    assert submit(subject, event(2), event(3), event(4)) == [
-        True, True, False]
     subject.stop(0)
-    assert subject.dropped == 3
-    assert '2 health events were not sent' in caplog.text
-    notifier.release.set()
+    assert '3 health events stay on disk' in caplog.text
+    bus.release.set()
     sender.join(PATIENCE_S)
     assert not sender.is_alive()
-    # what was given up stays so
-    assert notifier.sequences == [1]
 
 
-def test_nothing_is_taken_after_the_stop():
-    subject = publisher.Publisher(Notifier(), context)
+def test_in_memory_what_is_left_is_said_to_be_lost(caplog):
+    subject = publisher.Publisher(away())
     subject.start()
-    subject.stop(PATIENCE_S)
-    assert submit(subject, event(1)) == [False]
-    assert (subject.dropped, subject.depth) == (1, 0)
-
-
-def test_stop_without_start():
-    subject = publisher.Publisher(Notifier(), context)
     submit(subject, event(1))
+    subject.commit({})
+    assert subject.statistics()['notifications_on_disk'] == 0
     subject.stop(PATIENCE_S)
-    assert (subject.dropped, subject.depth) == (1, 0)
+    assert '1 health events were not sent' in caplog.text
+
+
+def test_events_survive_a_disk_that_takes_no_more(new, path):
+    bus = away()
+    subject = new(bus)
+    submit(subject, event(1))
+    subject.commit({'page': 'text'})
+    connection = subject._outbox._database._connection
+    used = connection.execute('PRAGMA page_count').fetchone()[0]
+    connection.execute('PRAGMA max_page_count = %d' % used)
+    submit(subject, *map(event, range(2, 31)))
+    subject.commit({'page': 'new'})
+    found = subject.statistics()
+    assert found['notifications_on_disk'] == 0
+    assert found['notifications_waiting'] == 30
+    assert subject.saved_pages() == {'page': 'new'}
+    bus.up = True
+    subject.stop(PATIENCE_S)
+    assert sequences(bus) == list(range(1, 31))
+
+
+def test_before_the_start_and_after_the_stop_nothing_breaks(path):
+    bus = Rows()
+    subject = publisher.Publisher(bus, path)
+    submit(subject, event(1))
+    subject.commit({'page': 'text'})
+    subject.stop(PATIENCE_S)
+    assert not os.path.exists(path)
+    subject.start()
+    subject.commit({})
+    subject.stop(PATIENCE_S)
+    assert sequences(bus) == [1]
+    submit(subject, event(2))
+    subject.commit({'page': 'text'})
+    subject.stop(PATIENCE_S)
+    assert sequences(bus) == [1]
+    assert subject.statistics()['notifications_waiting'] == 0
