@@ -62,3 +62,9 @@ class InvalidPayload(VMHealthError):
     """A notification on the bus is not one that this release can read."""
 
     msg_fmt = 'unreadable notification: %(reason)s'
+
+
+class InvalidRecord(VMHealthError):
+    """What an earlier run wrote down cannot be used by this one."""
+
+    msg_fmt = 'unreadable record: %(reason)s'

@@ -15,7 +15,8 @@
 
 import dataclasses
 import math
-from typing import Optional, Sequence
+import types
+from typing import Mapping, Optional, Sequence
 
 from nova_vmhealth.core.protocol import AuditReport
 from nova_vmhealth.core.vocabulary import Health
@@ -55,6 +56,8 @@ class _Subject:
         self.free_at = float('-inf')
 
 
+NOTHING_SAID: Mapping[str, Health] = types.MappingProxyType({})
+
 # Shared by the boards of all guests that say nothing; never changed.
 _NOTHING: dict[str, _Subject] = {}
 
@@ -62,22 +65,30 @@ _NOTHING: dict[str, _Subject] = {}
 class AuditBoard:
     """The latest word of every audit, and which of them was told.
 
-    The first word on a subject is told even if it is healthy: a condition of
-    an earlier run of the host may still be open.
+    The first word on a subject is told even if it is healthy, unless it was
+    told before: the board of a guest that is taken up begins with what is not
+    well.
 
     When there is no place for another audit, one that is told to be healthy
     and that the guest does not mention any more makes way.
 
+    :param told: what an earlier run of the host has told and not taken back:
+        name of the audit, empty for the guest as a whole -> health
     :ivar ignored: how many words on audits found no place
     """
 
     __slots__ = ('_subjects', '_next_at', 'ignored')
 
-    def __init__(self) -> None:
+    def __init__(self, told: Mapping[str, Health] = NOTHING_SAID) -> None:
         # Of most guests nothing is ever said.
         self._subjects: dict[str, _Subject] = _NOTHING
         self._next_at = math.inf
         self.ignored = 0
+        if told:
+            self._subjects = {}
+        for name, health in told.items():
+            subject = self._subjects[name] = _Subject()
+            subject.told = subject.health = health
 
     def take(self, health: Optional[Health], audits: Sequence[AuditReport],
              now: float) -> list[HealthChanged]:

@@ -22,8 +22,10 @@ held entry that ends is never told.
 import dataclasses
 import enum
 import math
-from typing import Mapping
+from typing import Any, Mapping
 
+from nova_vmhealth.core.saving import Record
+from nova_vmhealth.core.saving import Times
 from nova_vmhealth.core.transitions import When
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Condition
@@ -71,6 +73,48 @@ class Entry:
     def condition(self) -> Condition:
         return Condition(self.cause, self.subject, SEVERITY[self.cause],
                          self.since, self.count)
+
+    @property
+    def mark(self) -> tuple[Any, ...]:
+        """What may not be lost of it, for those who ask whether it changed.
+
+        How often it was seen is not in it: that is told with an update, and
+        written down with that.
+        """
+        return (self.cause, self.subject, self.since, self.phase,
+                self.update_pending, self.paused, self.resumed)
+
+    def save(self, times: Times) -> dict[str, Any]:
+        """Return its record."""
+        return {
+            'cause': self.cause.value, 'subject': self.subject,
+            'since': self.since, 'occurred_at': self.occurred_at,
+            'detected_at': self.detected_at,
+            'seen_at': times.save(self.seen_now),
+            'details': dict(self.details), 'source': self.source,
+            'raised_at': times.save(self.raised_now),
+            'told_at': times.save(self.told_now),
+            'phase': self.phase.value, 'count': self.count,
+            'update_pending': self.update_pending,
+            'paused': self.paused, 'resumed': self.resumed,
+        }
+
+    @classmethod
+    def restored(cls, saved: Record, times: Times) -> 'Entry':
+        """Return the entry that a record is of.
+
+        :raises nova_vmhealth.exception.InvalidRecord: it is of none
+        """
+        return cls(
+            saved.word('cause', Cause), saved.text('subject'),
+            saved.time('since'), saved.time('occurred_at'),
+            saved.time('detected_at'), times.past(saved.time('seen_at')),
+            saved.texts('details'), saved.text('source'),
+            times.past(saved.time_or_none('raised_at')),
+            times.past(saved.time_or_none('told_at')),
+            saved.word('phase', Phase), saved.count('count'),
+            saved.flag('update_pending'), saved.flag('paused'),
+            saved.flag('resumed'))
 
     def note(self, obs: Observation) -> None:
         """Take over what the latest observation says."""

@@ -23,9 +23,11 @@ business of :mod:`nova_vmhealth.core.page`.
 
 import collections
 import math
-from typing import Mapping, Optional
+from typing import Any, Mapping, Optional
 
 from nova_vmhealth.core import audits
+from nova_vmhealth.core.saving import Record
+from nova_vmhealth.core.saving import Times
 from nova_vmhealth.core import transitions
 from nova_vmhealth.core.vocabulary import Cause
 
@@ -126,6 +128,35 @@ class FlapDamper:
         """
         return {'cause': cause.value, 'flips': str(self._flips + 1),
                 'window_s': '%g' % self._window_s}
+
+    @property
+    def mark(self) -> tuple[Any, ...]:
+        """What is to be written down of it, for who asks if it changed."""
+        return tuple((name, len(source.raised), source.quiet_at)
+                     for name, source in self._sources.items())
+
+    @property
+    def flapping(self) -> set[str]:
+        """The sources that flap."""
+        return {name for name in self._sources if self.flaps(name)}
+
+    def save(self, times: Times) -> dict[str, Any]:
+        """Return its record."""
+        return {name: {'raised': [times.save(at) for at in source.raised],
+                       'quiet_at': times.save(source.quiet_at)}
+                for name, source in self._sources.items()}
+
+    def restore(self, saved: Mapping[str, Record], times: Times) -> None:
+        """Take up what a record says.
+
+        :raises nova_vmhealth.exception.InvalidRecord: it says nothing
+        """
+        for name, record in saved.items():
+            source = self._sources[name] = _Source()
+            source.raised.extend(
+                times.past(at) for at in record.times('raised'))
+            source.quiet_at = times.until(
+                record.time_or_none('quiet_at'), self._quiet_s)
 
     def _prune(self, now: float) -> None:
         """Drop what was raised before the window, and who is left empty."""

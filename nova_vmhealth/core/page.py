@@ -21,13 +21,15 @@ its entries are held until it keeps still, and count for the health meanwhile.
 
 import dataclasses
 import math
-from typing import Callable, Iterator, Optional
+from typing import Any, Callable, Iterator, Mapping, Optional
 
 from nova_vmhealth.core.entry import Entry
 from nova_vmhealth.core.entry import Phase
 from nova_vmhealth.core.flapping import FlapDamper
 from nova_vmhealth.core.operations import Operations
 from nova_vmhealth.core import reading
+from nova_vmhealth.core import saving
+from nova_vmhealth.core.session_table import Guest
 from nova_vmhealth.core import transitions
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Condition
@@ -37,6 +39,7 @@ from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.core.vocabulary import Observation
 from nova_vmhealth.core.vocabulary import SEVERITY
 from nova_vmhealth.core.vocabulary import Transition
+from nova_vmhealth import exception
 
 # A guest chooses the names of its audits, and so the number of conditions.
 # 64 are more than a person reads and keep an event's payload under 10 KiB.
@@ -95,7 +98,10 @@ class Page:
         self._entries: dict[tuple[Cause, str], Entry] = {}
         self._sequence = 0
         self._previous = Health.UNKNOWN
-        # transitions.NOTES sets these three
+        # transitions.NOTES sets these
+        self.guest = Guest.WAITING
+        # it had answered, rebooted by itself, and has not answered since
+        self.rebooted = False
         self.beating = False
         self.running = True
         self.shutdown_by = ''
@@ -127,13 +133,30 @@ class Page:
     def conditions(self) -> tuple[Condition, ...]:
         return tuple(entry.condition for entry in self._active())
 
+    @property
+    def heard(self) -> bool:
+        """Whether the guest has answered since it was started."""
+        return self.guest not in (Guest.WAITING, Guest.OVERDUE)
+
+    @property
+    def sequence(self) -> int:
+        """The number of the last event."""
+        return self._sequence
+
+    @property
+    def said(self) -> Mapping[str, Health]:
+        """What the guest says is not well, by the name of its audit."""
+        return {entry.subject: transitions.WEIGHT[SEVERITY[entry.cause]]
+                for entry in self._entries.values()
+                if entry.cause in transitions.REPLACES
+                and entry.phase is not Phase.GONE}
+
     def deadline(self) -> Optional[float]:
         """Return when to call :meth:`handle_timer`; None for never."""
         times = [self._due(entry) for entry in self._entries.values()]
-        if self._operations.grace_until is not None:
-            times.append(self._operations.grace_until)
         soonest = min(times, default=math.inf)
-        soonest = min(soonest, self._damper.deadline())
+        soonest = min(soonest, self._operations.deadline(),
+                      self._damper.deadline())
         return None if soonest == math.inf else soonest
 
     # What happens to it
@@ -149,7 +172,7 @@ class Page:
             return []
         obs = reading.normalized(obs)
         cause = self._cause_of(obs)
-        self._note(obs)
+        self._note(obs, cause)
         self._operations.note(obs, now)
         events = [event for entry in self._ended_by(obs)
                   for event in self._clear(entry, now, obs.occurred_at, wall)]
@@ -181,6 +204,73 @@ class Page:
         return [event for entry in list(self._active())
                 for event in self._clear(entry, now, occurred_at, wall)]
 
+    def go_on_after(self, sequence: int, untold: int) -> int:
+        """Number what is told from now on after the events of another host.
+
+        :param sequence: of the last event that was told there
+        :param untold: how many of the latest events here are not told yet
+        :returns: what those are to add to their numbers
+        """
+        shift = max(0, sequence - (self._sequence - untold))
+        self._sequence += shift
+        return shift
+
+    # On disk and back
+
+    @property
+    def mark(self) -> int:
+        """Stands for all that may not be lost: another is a change."""
+        return hash((
+            self._sequence, self.guest, self.rebooted, self.beating,
+            self.running, self.shutdown_by, self._operations.mark,
+            self._damper.mark,
+            tuple(entry.mark for entry in self._entries.values())))
+
+    def save(self, times: saving.Times) -> dict[str, Any]:
+        """Return its record."""
+        return {
+            'version': saving.VERSION,
+            'sequence': self._sequence,
+            'guest': self.guest.value,
+            'rebooted': self.rebooted,
+            'beating': self.beating,
+            'running': self.running,
+            'shutdown_by': self.shutdown_by,
+            'operations': self._operations.save(times),
+            'entries': [entry.save(times)
+                        for entry in self._entries.values()],
+            'sources': self._damper.save(times),
+            'flapping': {source: teller.subject
+                         for source, teller in self._flapping.items()},
+        }
+
+    def restore(self, saved: saving.Record, times: saving.Times) -> None:
+        """Take up what a record says, on a page on which nothing stands.
+
+        :raises nova_vmhealth.exception.InvalidRecord: it says nothing; the
+            page is of no use then
+        """
+        if saved.count('version') != saving.VERSION:
+            raise exception.InvalidRecord(reason='it is of another release')
+        self._sequence = saved.count('sequence')
+        self.guest = saved.word('guest', Guest)
+        self.rebooted = saved.flag('rebooted')
+        self.beating = saved.flag('beating')
+        self.running = saved.flag('running')
+        self.shutdown_by = saved.text('shutdown_by')
+        self._operations.restore(saved.record('operations'), times)
+        for record in saved.records('entries'):
+            entry = Entry.restored(record, times)
+            self._entries[entry.key] = entry
+        self._damper.restore(saved.named('sources'), times)
+        for source, subject in saved.texts('flapping').items():
+            teller = self._entries.get((Cause.FLAPPING, subject))
+            if teller is None:
+                raise exception.InvalidRecord(reason='nobody tells a flapping')
+            self._flapping[source] = teller
+        if self._flapping.keys() != self._damper.flapping:
+            raise exception.InvalidRecord(reason='what flaps is not clear')
+
     def _begin_turn(self, now: float) -> None:
         self._previous = self.health
         self._operations.expire(now)
@@ -210,15 +300,22 @@ class Page:
             return None
         return cause
 
-    def _note(self, obs: Observation) -> None:
+    def _note(self, obs: Observation, cause: Optional[Cause]) -> None:
+        guest = self.guest
+        if obs.kind is Kind.REBOOTED:
+            self.rebooted = ((self.heard or self.rebooted)
+                             and not self.is_planned)
         for name, value in transitions.NOTES.get(obs.kind, {}).items():
             setattr(self, name, value)
+        if obs.kind is Kind.STOPPED and reading.reason_of(obs) == 'migrated':
+            self.guest = guest      # it goes on elsewhere, as it stood
+        self.guest = transitions.STANDS.get(cause, self.guest)
         if obs.kind is Kind.FAULT and obs.cause in transitions.SILENCE:
             self.beating = False
 
     def _ended_by(self, obs: Observation) -> Iterator[Entry]:
         rules = reading.clearing_rules(
-            obs, self._operations.name, self.running)
+            obs, self._operations, self.running)
         for entry in list(self._entries.values()):
             if (entry.cause in rules
                     and entry.matches(rules[entry.cause])
@@ -257,7 +354,7 @@ class Page:
     def _is_void(self, cause: Cause) -> bool:
         if cause in transitions.SILENCE and not self.running:
             return True
-        return self.is_planned and cause in transitions.DROPPED_WHILE_PLANNED
+        return self._operations.expects(cause)
 
     def _entry(self, cause, obs, now, wall) -> Entry:
         """Count the observation on its entry, or make one."""
@@ -288,12 +385,7 @@ class Page:
             if self._damper.flaps(entry.source):
                 return math.inf
             ready = entry.raised_now + self._raise_interval_s
-            if entry.cause in transitions.HELD_WHILE_PLANNED:
-                if self._operations.on:
-                    return math.inf
-                if self._operations.grace_until is not None:
-                    return max(ready, self._operations.grace_until)
-            return ready
+            return max(ready, self._operations.held_until(entry.cause))
         if entry.phase is Phase.GONE:
             return math.inf
         update = (entry.told_now + interval if entry.update_pending
@@ -396,8 +488,8 @@ class Page:
             return entry.phase is Phase.ACTIVE
         # What flaps is not told, and wrong all the same, unless it is what
         # Nova is doing.
-        return self._damper.flaps(entry.source) and not (
-            self.is_planned and entry.cause in transitions.HELD_WHILE_PLANNED)
+        return (self._damper.flaps(entry.source)
+                and not self._operations.holds(entry.cause))
 
     def _active(self) -> Iterator[Entry]:
         return (entry for entry in self._entries.values()

@@ -39,18 +39,20 @@ class Pulse:
 
     :ivar guest: its state in the session's table
     :ivar misses: in a row, until now
-    :param established: whether it is known to have answered before
+    :param guest: how it stood when an earlier run of the host left it
     :param most_misses: it is lost with this miss in a row
     :param recover_beats: valid answers in a row that end a loss
     """
 
-    __slots__ = ('guest', 'misses', '_most_misses', '_recover_beats',
-                 '_good_beats', '_beat_needs_sequence', '_first_missed_at',
-                 '_missed_from')
+    __slots__ = ('guest', 'misses', '_taken_up', '_most_misses',
+                 '_recover_beats', '_good_beats', '_beat_needs_sequence',
+                 '_first_missed_at', '_missed_from')
 
-    def __init__(self, established: bool, most_misses: int,
+    def __init__(self, guest: Guest, most_misses: int,
                  recover_beats: int) -> None:
-        self.guest = Guest.BEATING if established else Guest.WAITING
+        self.guest = guest
+        # It beats, as somebody else has seen.
+        self._taken_up = guest is Guest.BEATING
         self.misses = 0
         self._most_misses = most_misses
         self._recover_beats = recover_beats
@@ -74,9 +76,11 @@ class Pulse:
         self.misses = 0
         previous = self.guest
         self.guest = step(previous, self._beat(challenge, now, latest))
-        if self.guest is Guest.BEATING and previous is not Guest.BEATING:
-            return Established(previous)
-        return None
+        if self.guest is not Guest.BEATING:
+            return None
+        is_news = previous is not Guest.BEATING or self._taken_up
+        self._taken_up = False
+        return Established(previous) if is_news else None
 
     def _beat(self, challenge: Challenge, now: float, latest: int) -> Event:
         """Tell which event a valid answer is.

@@ -17,6 +17,8 @@ import dataclasses
 from typing import Mapping
 
 from nova_vmhealth.core.entry import Entry
+from nova_vmhealth.core.operations import operation
+from nova_vmhealth.core.operations import Operations
 from nova_vmhealth.core import protocol
 from nova_vmhealth.core import transitions
 from nova_vmhealth.core.transitions import When
@@ -58,25 +60,24 @@ def is_about(obs: Observation, entry: Entry) -> bool:
 
 
 def clearing_rules(
-    obs: Observation, planned: str, running: bool,
+    obs: Observation, operations: Operations, running: bool,
 ) -> Mapping[Cause, When]:
     """Return which causes it ends, and when.
 
-    :param planned: the operation that Nova is at, or has just ended; empty
-        for none
+    :param operations: what Nova is doing to the instance
     :param running: whether the domain runs after this observation
     """
     if obs.kind is Kind.RECOVERED:
         return {obs.cause: When.ALWAYS}
     if obs.kind is Kind.STOPPED:
         stopped_by_nova = (
-            planned and not planned.startswith(transitions.ACTION)
-            and reason_of(obs) != 'migrated')
+            operations.by_nova and reason_of(obs) != 'migrated'
+            and (operations.expects(Cause.STOPPED_UNEXPECTEDLY)
+                 or reason_of(obs) in transitions.SAVED))
     else:
         stopped_by_nova = (
             obs.kind is Kind.PLANNED_ENDED and not running
-            and obs.details.get('operation')
-            in transitions.STOPPING_OPERATIONS)
+            and operation(obs.details.get('operation', '')).stops)
     if stopped_by_nova:
         return transitions.STOPPED_BY_NOVA
     return transitions.CLEARS.get(obs.kind, {})

@@ -28,7 +28,7 @@ compares bytes and parses nothing. Whatever else happens ends the calm first.
 """
 
 import math
-from typing import Callable, Optional, Sequence, Union
+from typing import Callable, Mapping, Optional, Sequence, Union
 
 from nova_vmhealth.core import audits
 from nova_vmhealth.core.challenges import Challenge
@@ -52,6 +52,7 @@ from nova_vmhealth.core.session_table import step
 from nova_vmhealth.core.sharing import NUMBERS
 from nova_vmhealth.core.sharing import one
 from nova_vmhealth.core.sharing import shared
+from nova_vmhealth.core.vocabulary import Health
 
 _HELD = (Link.HELD, Link.HELD_OPEN)
 
@@ -91,8 +92,11 @@ class Session:
     :param policy: interval, timeout, misses and boot deadline
     :param new_nonce: returns fresh hexadecimal digits from a CSPRNG
     :param now: the boot deadline counts from here
-    :param established: whether the guest is known to have answered before
-        (an earlier process of the host saw it): silence is a loss at once
+    :param guest: how the guest stood when an earlier session of it ended, in
+        an earlier process of the host maybe: the silence of one that was
+        beating is a loss at once
+    :param said: what the guest said there that is not well: name of the
+        audit, empty for the guest as a whole -> health
     :param recover_beats: valid answers in a row that end a loss
     :param phase: a moment on the grid of challenges
     :ivar wake_ms: after :meth:`next_challenge`, what :meth:`next_deadline`
@@ -109,11 +113,12 @@ class Session:
         '_outbound')
 
     def __init__(self, policy: Policy, new_nonce: Callable[[], str],
-                 now: float, *, established: bool = False,
+                 now: float, *, guest: Guest = Guest.WAITING,
+                 said: Mapping[str, Health] = audits.NOTHING_SAID,
                  recover_beats: int = 2, phase: float = 0.0) -> None:
         self.policy = policy
         self._new_nonce = new_nonce
-        self._pulse = Pulse(established, policy.misses, recover_beats)
+        self._pulse = Pulse(guest, policy.misses, recover_beats)
         # The grid is counted in whole milliseconds: sums of floats wander.
         self._phase_ms = round(phase * 1000)
         self.link = Link.CONNECTING
@@ -127,7 +132,7 @@ class Session:
             policy.misses
             + math.ceil(policy.timeout_ms / policy.interval_ms) + 2)
         self._presence = Presence(now)
-        self._board = audits.AuditBoard()
+        self._board = audits.AuditBoard(said)
         self._inbound = Inbound(phase)
         self._outbound = Outbound()
         self.notices = Notices()

@@ -20,6 +20,7 @@ A rule that is no row of a table here is no rule; the engine that reads them is
 import enum
 from typing import Mapping, Optional
 
+from nova_vmhealth.core.session_table import Guest
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Health
 from nova_vmhealth.core.vocabulary import HealthEvent
@@ -64,6 +65,8 @@ RAISES: Mapping[tuple[Kind, str], Optional[Cause]] = {
     (Kind.STOPPED, 'failed'): Cause.QEMU_FAILED,
     (Kind.STOPPED, 'from_snapshot'): None,
     (Kind.STOPPED, 'unknown'): Cause.STOPPED_UNEXPECTEDLY,
+    # no detail of libvirt's: what reconciliation finds, and cannot explain
+    (Kind.STOPPED, 'missing'): Cause.NOT_RUNNING,
     (Kind.PAUSED, 'paused'): None,
     (Kind.PAUSED, 'migrated'): None,
     (Kind.PAUSED, 'ioerror'): Cause.PAUSED_UNEXPECTEDLY,
@@ -167,36 +170,35 @@ STOPPED_BY_NOVA: Mapping[Cause, When] = {
     Cause.FLAPPING: When.ALWAYS,
 }
 
-# Driver methods that leave the instance stopped. Nova runs power_off also on
-# an instance that has stopped already (_sync_instance_power_state), where
-# libvirt has nothing more to say.
-STOPPING_OPERATIONS = frozenset({'power_off', 'destroy'})
+# Reasons of a stop that keeps the guest's memory: a suspend.
+SAVED = frozenset({'saved', 'from_snapshot'})
 
 # What the host itself does to a guest that is lost is announced as a planned
 # operation too, and is a stop that ends nothing: the guest was lost, and Nova
 # wanted it to run.
 ACTION = 'action_'
 
-# A planned operation's side effects: no faults, now or later.
-DROPPED_WHILE_PLANNED = frozenset({
-    Cause.STOPPED_UNEXPECTEDLY,
-    Cause.GUEST_SHUTDOWN,
-})
-
-# Side effects too, but faults if they outlive the operation and its grace:
-# each is observed once, so dropping it would hide a guest that never came
-# back.
-HELD_WHILE_PLANNED = SILENCE | {Cause.NOT_RUNNING}
-
 # What an observation says about the instance apart from its conditions.
 NOTES: Mapping[Kind, Mapping[str, object]] = {
-    Kind.STARTED: {'beating': False, 'running': True, 'shutdown_by': ''},
-    Kind.REBOOTED: {'beating': False, 'running': True, 'shutdown_by': ''},
+    Kind.STARTED: {'beating': False, 'running': True, 'shutdown_by': '',
+                   'guest': Guest.WAITING, 'rebooted': False},
+    Kind.REBOOTED: {'beating': False, 'running': True, 'shutdown_by': '',
+                    'guest': Guest.WAITING},
     Kind.RESUMED: {'running': True},
-    Kind.STOPPED: {'beating': False, 'running': False},
+    Kind.STOPPED: {'beating': False, 'running': False,
+                   'guest': Guest.WAITING, 'rebooted': False},
     Kind.SHUTDOWN_BY_GUEST: {'shutdown_by': 'guest'},
     Kind.SHUTDOWN_BY_HOST: {'shutdown_by': 'host'},
-    Kind.HEARTBEAT_ESTABLISHED: {'beating': True, 'running': True},
+    Kind.HEARTBEAT_ESTABLISHED: {'beating': True, 'running': True,
+                                 'guest': Guest.BEATING, 'rebooted': False},
     # Nobody hears it any more, which says nothing about how it is.
     Kind.HEARTBEAT_UNREACHABLE: {'beating': False},
+}
+
+# How the heartbeat of a guest stands after it raised one of its own causes,
+# told or not: so it begins in a new run of nova-compute.
+STANDS: Mapping[Cause, Guest] = {
+    Cause.HEARTBEAT_LOST: Guest.LOST,
+    Cause.HEARTBEAT_NOT_ESTABLISHED: Guest.OVERDUE,
+    Cause.AGENT_EXITED: Guest.EXITED,
 }

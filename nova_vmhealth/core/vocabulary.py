@@ -103,10 +103,13 @@ class HostCause(str, enum.Enum):
 
     # enough of them at once that it is hardly their own doing
     MANY_GUESTS_LOST = 'many_guests_lost'
+    # nothing can be done to its guests, nor be heard of them from libvirt
+    LIBVIRT_LOST = 'libvirt_lost'
 
 
 HOST_SEVERITY: Mapping[HostCause, Severity] = types.MappingProxyType({
     HostCause.MANY_GUESTS_LOST: Severity.CRITICAL,
+    HostCause.LIBVIRT_LOST: Severity.CRITICAL,
 })
 
 
@@ -145,7 +148,8 @@ class Kind(str, enum.Enum):
     HEARTBEAT_UNHEARD = 'heartbeat_unheard'
     # a beating guest has had no channel for long
     HEARTBEAT_UNREACHABLE = 'heartbeat_unreachable'
-    # what Nova does to the instance: details['operation']
+    # what Nova does to the instance: details['operation']; at its end
+    # details['outcome'], if that is 'failed'
     PLANNED_BEGUN = 'planned_begun'
     PLANNED_ENDED = 'planned_ended'
     # libvirt's guest or channel agent: details['channel'], ['state']
@@ -252,7 +256,7 @@ class HostEvent:
     """A change of the host's own health, what consumers are told.
 
     :ivar event_id: uuid, the same for every delivery of this event
-    :ivar sequence: per host and run of nova-compute, starts at 1
+    :ivar sequence: per host, starts at 1, without gaps
     :ivar occurred_at: wall clock, seconds since the epoch
     :ivar detected_at: wall clock, seconds since the epoch
     :ivar instance_uuids: the instances that it is about, or the first of them

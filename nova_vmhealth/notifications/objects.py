@@ -163,7 +163,8 @@ class HostHealthPayload(NotificationObject):
     """A change of a host's own health: the event ``host.health``."""
 
     # Version 1.0: Initial version
-    VERSION = '1.0'
+    # Version 1.1: The cause 'libvirt_lost'
+    VERSION = '1.1'
 
     fields = {
         'event_id': fields.UUIDField(),

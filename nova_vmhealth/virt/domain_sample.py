@@ -20,6 +20,7 @@ from typing import Optional
 from xml.etree import ElementTree
 
 from nova_vmhealth.core import protocol
+from nova_vmhealth.core import reconcile
 
 # virDomainStatsTypes and virConnectGetAllDomainStatsFlags, stable ABI. NOWAIT
 # leaves out what a QEMU that is busy with another call cannot tell at once; a
@@ -29,6 +30,8 @@ _NOWAIT = 1 << 29
 # virDomainState
 _STATES = ('no state', 'running', 'blocked', 'paused', 'shutting down',
            'shut off', 'crashed', 'suspended')
+# virDomainDiskErrorCode, in the words of IO_ERROR_REASON
+_DISK_ERRORS = {1: 'unspecified', 2: 'enospc'}
 # The states in which a guest's processors stand still and may go on.
 PAUSED = ('paused', 'suspended')
 
@@ -60,6 +63,38 @@ def states(connection, domains):
     """
     return {uuid: _name(found.get('state.state'))
             for uuid, found in _stats(connection, domains, _STATE)}
+
+
+def all_states(connection):
+    """Return (state, reason) of every domain by uuid; QEMU is not asked.
+
+    :param connection: virConnect
+    :raises libvirtError: (virConnectGetAllDomainStats)
+    """
+    return {domain.UUIDString(): (found.get('state.state', 0),
+                                  found.get('state.reason', 0))
+            for domain, found in connection.getAllDomainStats(_STATE, _NOWAIT)}
+
+
+def disk_errors(domain):
+    """Return the disks that have an error as reconcile.DiskError.
+
+    It waits for QEMU, for ever where that hangs.
+
+    :param domain: virDomain
+    :raises libvirtError: (virDomainGetDiskErrors, virDomainGetXMLDesc)
+    """
+    errors = domain.diskErrors(0)
+    if not errors:
+        return ()
+    root = ElementTree.fromstring(domain.XMLDesc(0))
+    return tuple(
+        reconcile.DiskError(
+            _attribute(disk, 'alias', 'name'),
+            _attribute(disk, 'source', 'file', 'dev', 'name'),
+            _DISK_ERRORS.get(errors[target], ''))
+        for disk in root.iterfind('devices/disk')
+        for target in [_attribute(disk, 'target', 'dev')] if target in errors)
 
 
 def port_state(domain):
@@ -126,6 +161,13 @@ def _stats(connection, domains, groups):
     own = [getattr(domain, '_obj', domain) for domain in domains.values()]
     for domain, found in connection.domainListGetStats(own, groups, _NOWAIT):
         yield domain.UUIDString(), found
+
+
+def _attribute(element, child, *names):
+    """Return the first of a child's attributes that is there, else ''."""
+    found = element.find(child)
+    values = [found.get(name) for name in names] if found is not None else []
+    return next((value for value in values if value), '')
 
 
 def _name(number):

@@ -18,6 +18,7 @@ import logging
 import math
 import time
 
+from nova_vmhealth.core import audits
 from nova_vmhealth.core.session import Session
 from nova_vmhealth.core.session_table import Guest
 from nova_vmhealth.core.vocabulary import HeartbeatStatus
@@ -99,20 +100,22 @@ class HeartbeatMonitor:
 
     # -- which guests --------------------------------------------------------
 
-    def watch(self, instance_uuid, path, policy, established=False):
+    def watch(self, instance_uuid, path, policy, guest=Guest.WAITING,
+              said=audits.NOTHING_SAID):
         """Begin with a guest, anew if it is watched already.
 
         :param instance_uuid: the instance
         :param path: of the unix socket of its heartbeat channel
         :param policy: nova_vmhealth.core.policy.Policy
-        :param established: whether it is known to have answered before, so
-            that silence is a loss at once
+        :param guest: how it stood when it was watched before, and so begins:
+            the silence of one that was beating is a loss
+        :param said: what it said then that is not well, audit -> Health
         """
         self._begun += 1
         interval_s = policy.interval_ms / 1000
         phase = self._begun * _GOLDEN % 1 * interval_s // SLOT_S * SLOT_S
         session = Session(policy, self._new_nonce, self._monotonic(),
-                          established=established, phase=phase,
+                          guest=guest, said=said, phase=phase,
                           recover_beats=self._recover_beats)
         channel = guest_channel.GuestChannel(instance_uuid, path, session)
         self._watched[instance_uuid] = channel

@@ -12,6 +12,7 @@
 
 """The Host subclass: subscribes to libvirt's fault events."""
 
+import dataclasses
 import time
 
 from nova.virt import event as virtevent
@@ -51,6 +52,24 @@ class RequestEvent(virtevent.InstanceEvent):
         super().__init__(item.instance_uuid, item.occurred_at)
         self.item = item
 
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """The connection to libvirt was lost, or made.
+
+    :ivar occurred_at: wall clock, seconds since the epoch
+    :ivar reason: libvirt's virConnectCloseReason by name; '' if it is up
+    """
+
+    up: bool
+    occurred_at: float
+    reason: str = ''
+    # it is about no instance
+    instance_uuid: None = None
+
+
+# virConnectCloseReason
+_CLOSE_REASONS = ('error', 'eof', 'keepalive', 'client')
 
 OUR_EVENTS = (ObservationEvent, LogEvent, RequestEvent)
 
@@ -109,7 +128,32 @@ class HealthHost(host.Host):
         finally:
             del self._event_lifecycle_callback
         self._subscribe(wrapped_conn)
+        # Whoever made Nova reconnect, what was missed is to be looked for.
+        self.queue_event(RequestEvent(LinkChanged(True, time.time())))
         return wrapped_conn
+
+    def _close_callback(self, conn, reason, opaque):
+        # Safe on Nova 31-34: same name and arguments, called on libvirt's
+        # event-loop thread. Nova first: with native threads it has let go of
+        # the connection when this returns, and nobody reconnects before.
+        try:
+            super()._close_callback(conn, reason, opaque)
+        finally:
+            self.queue_event(RequestEvent(LinkChanged(
+                False, time.time(), _CLOSE_REASONS[reason]
+                if 0 <= reason < len(_CLOSE_REASONS) else str(reason))))
+
+    def try_to_connect(self):
+        """Connect to libvirt once, aside from Nova's own connection.
+
+        Nova's get_connection() logs a trace and notifies for each failure.
+        Not for libvirt's event thread.
+
+        :raises libvirtError: it cannot be reached
+        """
+        # Safe on Nova 31-34: same arguments; under eventlet a native thread
+        # makes the call, and the connection comes wrapped.
+        self._connect(self._uri, self._read_only).close()
 
     def _subscribe(self, wrapped_conn):
         libvirt = host.libvirt      # at call time: Nova imports it lazily

@@ -136,6 +136,26 @@ def identity_of(instance):
         metadata=dict(_get(instance, 'metadata') or {}))
 
 
+def _completed(entry, known, instance):
+    """Keep what was known of that which Nova's caller has not loaded.
+
+    An API call that attaches a volume, for one, comes with the flavor, and
+    without the metadata of either kind.
+    """
+    kept = {}
+    if 'flavor' not in instance:
+        kept.update(flavor_name=known.identity.flavor_name,
+                    extra_specs=known.identity.extra_specs)
+    if 'metadata' not in instance:
+        kept.update(metadata=known.identity.metadata)
+    policy = entry.policy
+    if 'flavor' not in instance or 'system_metadata' not in instance:
+        policy = known.policy
+    return dataclasses.replace(
+        entry, policy=policy,
+        identity=dataclasses.replace(entry.identity, **kept))
+
+
 class InstanceCache:
     """The entries of this host's instances; safe to use from any thread.
 
@@ -161,13 +181,33 @@ class InstanceCache:
                       identity=identity_of(instance),
                       policy=self._policy(instance))
         known = self._entries.get(instance.uuid)
-        if known is not None and 'flavor' not in instance:
-            # Some of Nova's callers have it not loaded.
-            entry = dataclasses.replace(
-                entry, policy=known.policy, identity=dataclasses.replace(
-                    entry.identity, flavor_name=known.identity.flavor_name,
-                    extra_specs=known.identity.extra_specs))
+        if known is not None:
+            entry = _completed(entry, known, instance)
         self._entries[instance.uuid] = entry
+
+    def arrived(self, uuid, host):
+        """Take note that an instance is on this host now.
+
+        Nova itself writes that down a moment later.
+
+        :param host: the name of this compute host
+        """
+        entry = self._entries.get(uuid)
+        if entry is not None and entry.identity.host != host:
+            self._entries[uuid] = dataclasses.replace(
+                entry, identity=dataclasses.replace(
+                    entry.identity, host=host, node=None))
+
+    def restore(self, uuid, entry):
+        """Take in what was known in an earlier run, unless it is known now.
+
+        :param entry: Entry
+        """
+        self._entries.setdefault(uuid, entry)
+
+    def uuids(self):
+        """Return the instances that are known."""
+        return list(self._entries)
 
     def forget(self, uuid):
         """Drop an instance that left this host."""
@@ -196,12 +236,15 @@ class InstanceCache:
         """Fetch all instances of this host from nova-conductor, by one call.
 
         :param host: the name of this compute host
+        :returns: their uuids
         :raises oslo_messaging.MessagingException: no answer
         """
         context = nova_context.get_admin_context()
-        for instance in objects.InstanceList.get_by_host(
-                context, host, expected_attrs=_ATTRIBUTES):
+        instances = objects.InstanceList.get_by_host(
+            context, host, expected_attrs=_ATTRIBUTES)
+        for instance in instances:
             self.put(instance)
+        return frozenset(instance.uuid for instance in instances)
 
     def _policy(self, instance):
         try:

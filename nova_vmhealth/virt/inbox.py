@@ -33,12 +33,18 @@ class Inbox:
 
     Only the faults that repeat are bounded: of the others each one counts.
 
+    libvirt's event thread puts, and must wait for nobody. A Queue has a lock
+    which the worker may hold just when it loses Python's own lock, for as long
+    as others compute. A SimpleQueue has none that can be held: it is one step
+    in C. Where eventlet has patched the process it has put its own in place,
+    made of what greenthreads can wait for; only they put and take there.
+
     :param size: from how many items on such a fault is dropped
     """
 
     def __init__(self, size):
         self._size = size
-        self._queue = queue.Queue()
+        self._queue = queue.SimpleQueue()
         self.dropped = 0
         self._told = 0
         self._told_at = float('-inf')

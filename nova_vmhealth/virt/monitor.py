@@ -21,6 +21,7 @@ import time
 
 from oslo_utils import uuidutils
 
+from nova_vmhealth.core import host_page
 from nova_vmhealth.core import ledger
 from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.core.vocabulary import Observation
@@ -32,8 +33,10 @@ from nova_vmhealth.virt import guest_notices
 from nova_vmhealth.virt import heartbeat
 from nova_vmhealth.virt import host as host_lib
 from nova_vmhealth.virt import inbox
+from nova_vmhealth.virt import libvirt_link
 from nova_vmhealth.virt import losses
 from nova_vmhealth.virt import metrics
+from nova_vmhealth.virt import passport
 from nova_vmhealth.virt import reconcile
 from nova_vmhealth.virt import reporting
 from nova_vmhealth.virt import saved_ledger
@@ -65,6 +68,7 @@ class HealthMonitor:
                             flap_window_s=options.flap_window_s,
                             flap_quiet_s=options.flap_quiet_s),
             uuidutils.generate_uuid)
+        self._host_page = host_page.HostPage(uuidutils.generate_uuid)
         # Apart from each other: a guest that hangs is acted upon while
         # nova-conductor is away, or while some other QEMU gives no answer.
         self._conductor = background.Background('vmhealth-conductor')
@@ -79,28 +83,32 @@ class HealthMonitor:
             self._deliver, log=self._log_from_native_thread,
             recover_beats=options.recover_beats,
             second_way=self._ask_for_second_way)
-        self._steering = steering.Steering(self._heartbeat)
+        self._saved = saved_ledger.SavedLedger(self._ledger, cache)
+        self._steering = steering.Steering(self._heartbeat, self._saved)
         self._enquiries = enquiries.Enquiries(
             host, compute_host, cache, self._conductor.submit,
             self._libvirt.submit, self._inbox.put)
         self._arrivals = arrivals.Arrivals(self._enquiries.look_up)
         self._reporter = reporting.Reporter(
-            publisher, compute_host, cache.get, self._heartbeat.status)
+            publisher, compute_host, cache.get, self._heartbeat.status,
+            self._host_page)
         self._notices = guest_notices.GuestNotices(
             self._heartbeat, self._steering, options.notice_timeout_ms)
+        self._link = libvirt_link.LibvirtLink(
+            host, self._host_page, cache.uuids, self._looks.submit,
+            self._inbox.put, self._reporter.tell_host)
         self._losses = losses.build(
             options, self._ledger, self._heartbeat, self._steering,
-            self._get_connection, self._libvirt.submit, self._looks.submit,
+            self._link.get_connection, self._libvirt.submit,
+            self._looks.submit,
             self.observe, self._reporter.tell_host,
             wake=lambda: self._inbox.put(None))
-        self._saved = saved_ledger.SavedLedger(self._ledger, cache.get)
         self._reconciler = reconcile.Reconciler(
-            host, compute_host, cache, self._ledger, self._steering,
+            self._link, compute_host, cache, self._ledger, self._steering,
             self._saved, self._conductor.submit, self._looks.submit,
-            self._inbox.put, self._reporter.tell_host,
-            options.reconcile_interval_s)
+            self._inbox.put, options.reconcile_interval_s)
         self._streams = stream_channel.StreamChannels(
-            self._get_connection, self._log_from_native_thread)
+            self._link.get_connection, self._log_from_native_thread)
         self._trouble = channel_trouble.ChannelTrouble(
             self._openings.submit,
             self._streams.open if options.open_channel else None,
@@ -118,9 +126,8 @@ class HealthMonitor:
                 notices=self._notices, trouble=self._trouble,
                 backgrounds=self._backgrounds),
             compute_host, options.planned_grace_s)
-
-    def _get_connection(self):
-        return self._host.get_connection()
+        self._passports = passport.PassportControl(
+            self._ledger, self._steering, cache, self._worker, compute_host)
 
     # -- called by the driver ------------------------------------------------
 
@@ -135,6 +142,7 @@ class HealthMonitor:
         self._publisher.start()
         self._saved.restore(self._publisher.saved_pages(), time.monotonic(),
                             time.time())
+        self._reporter.restore_host(self._saved)
         self._heartbeat.start()
         for thread in self._backgrounds:
             thread.start()
@@ -160,10 +168,7 @@ class HealthMonitor:
             **self._heartbeat.statistics(),
             'observations_waiting': self._inbox.depth,
             'observations_dropped': self._inbox.dropped,
-            'notifications_waiting': self._publisher.depth,
-            'notifications_sent': self._publisher.sent,
-            'notifications_failed': self._publisher.failed,
-            'notifications_dropped': self._publisher.dropped,
+            **self._publisher.statistics(),
         }
 
     def observe(self, observation):
@@ -192,6 +197,7 @@ class HealthMonitor:
         # because it was told is planned already.
         outermost = self._steering.hold(instance.uuid, operation)
         self._cache.put(instance)
+        self._passports.before(instance, operation)
         self._inbox.put(Observation(
             Kind.PLANNED_BEGUN, instance.uuid, time.time(),
             details={'operation': operation}))
@@ -209,12 +215,15 @@ class HealthMonitor:
         :param operation: name of the driver's method
         :param succeeded: whether it returned
         """
+        details = {'operation': operation}
+        if not succeeded:
+            details['outcome'] = 'failed'
         self._inbox.put(Observation(
-            Kind.PLANNED_ENDED, instance.uuid, time.time(),
-            details={'operation': operation}))
+            Kind.PLANNED_ENDED, instance.uuid, time.time(), details=details))
         self._steering.release(instance.uuid, operation)
         if succeeded:
             self._notices.after(instance.uuid, operation)
+            self._passports.after(instance, operation)
         self._enquiries.refresh_later(instance.uuid)
 
     # -- called on native threads --------------------------------------------

@@ -17,25 +17,15 @@ import inspect
 
 from oslo_log import log as logging
 
+from nova_vmhealth.core import operations
+
 LOG = logging.getLogger(__name__)
 
-# Every method of LibvirtDriver that may stop, pause, freeze, move or replace
-# a domain. All of them exist under these names in Nova 31-34 and take an
-# argument called `instance`; whatever else they take is handed on untouched,
-# so the signatures that changed in between do not matter here. Hot-plug is
-# not here: the guest runs on, and its heartbeat is still worth hearing.
-OPERATIONS = (
-    'spawn', 'destroy', 'reboot', 'power_off', 'power_on', 'pause', 'unpause',
-    'suspend', 'resume', 'resume_state_on_host_boot', 'rescue', 'unrescue',
-    'trigger_crash_dump', 'snapshot', 'quiesce', 'unquiesce',
-    'volume_snapshot_create', 'volume_snapshot_delete', 'pre_live_migration',
-    'live_migration', 'live_migration_abort', 'live_migration_force_complete',
-    'rollback_live_migration_at_source',
-    'rollback_live_migration_at_destination',
-    'post_live_migration', 'post_live_migration_at_source',
-    'post_live_migration_at_destination', 'migrate_disk_and_power_off',
-    'finish_migration', 'finish_revert_migration', 'confirm_migration',
-)
+# Every method of LibvirtDriver that changes a domain or may, by the table that
+# says what each explains. All of them exist under these names in Nova 31-34
+# and take an argument called `instance`; whatever else they take is handed on
+# untouched, so the signatures that changed in between do not matter here.
+OPERATIONS = tuple(operations.OPERATIONS)
 
 
 def _safely(tell, instance, operation, *outcome):

@@ -18,12 +18,15 @@ from oslo_log import log as logging
 
 from nova_vmhealth.core.vocabulary import Severity
 from nova_vmhealth.core.vocabulary import Transition
+from nova_vmhealth import exception
 
 LOG = logging.getLogger(__name__)
 
 # An agent may exit and come back ten times a second; the log says so once in
 # this many seconds, for each way to an instance.
 ESTABLISHED_EVERY_S = 60.0
+# Name of the record that is saved of the host.
+_HOST = 'host'
 
 
 class Reporter:
@@ -33,13 +36,16 @@ class Reporter:
     :param compute_host: this host's name
     :param entry_of: gives the identity.Entry of an instance, or None
     :param status_of: gives the HeartbeatStatus of an instance, or None
+    :param host_page: nova_vmhealth.core.host_page.HostPage
     """
 
-    def __init__(self, publisher, compute_host, entry_of, status_of):
+    def __init__(self, publisher, compute_host, entry_of, status_of,
+                 host_page):
         self._publisher = publisher
         self._compute_host = compute_host
         self._entry_of = entry_of
         self._status_of = status_of
+        self._host_page = host_page
         # uuid -> way -> when the log says next that it was taken; of the
         # instances of this host only
         self._established = {}
@@ -79,11 +85,27 @@ class Reporter:
         """Drop what was said of an instance that was started, or has left."""
         self._established.pop(uuid, None)
 
+    def restore_host(self, saved):
+        """Go on with the host's events where an earlier run ended.
+
+        :param saved: nova_vmhealth.virt.saved_ledger.SavedLedger
+        """
+        record = saved.kept(_HOST)
+        if record is not None:
+            try:
+                self._host_page.restore(record)
+            except exception.InvalidRecord as error:
+                LOG.warning('What was saved of the host is not used: %s',
+                            error)
+        saved.keep(_HOST, self._host_page.snapshot)
+
     def tell_host(self, event):
         """Tell a change of the host's own health.
 
-        :param event: nova_vmhealth.core.vocabulary.HostEvent
+        :param event: nova_vmhealth.core.vocabulary.HostEvent; its sequence
+            is given here, as events come from several parts
         """
+        event = self._host_page.number(event)
         entries = {uuid: self._entry_of(uuid) for uuid in event.instance_uuids}
         self._publisher.submit_host(
             event, self._compute_host,

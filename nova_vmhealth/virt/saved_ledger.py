@@ -10,35 +10,171 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
+"""What the ledger knows, on disk and back.
 
-"""What the ledger knows, on disk and back."""
+A record is a line of JSON: an instance's page, and who the instance is, so
+that the end of its conditions can be told when it has left meanwhile and
+nova-conductor does not know it any more. Other parts of the driver keep
+records of their own beside them.
+"""
+
+import json
+
+from oslo_log import log as logging
+
+from nova_vmhealth.core import saving
+from nova_vmhealth import exception
+from nova_vmhealth.virt import identity_record
+
+LOG = logging.getLogger(__name__)
+
+# The name of the record that says which run of the host's kernel it was.
+_BOOT = 'boot'
+_BOOT_ID = '/proc/sys/kernel/random/boot_id'
 
 
 class SavedLedger:
     """Called on the worker only, but for :meth:`restore` before it starts.
 
     :param ledger: nova_vmhealth.core.ledger.Ledger
-    :param entry_of: gives the identity.Entry of an instance, or None
+    :param cache: nova_vmhealth.virt.identity.InstanceCache
+    :param boot: stands for this run of the host's kernel
     """
 
-    def __init__(self, ledger, entry_of):
+    def __init__(self, ledger, cache, boot=None):
         self._ledger = ledger
-        self._entry_of = entry_of
+        self._cache = cache
+        self._boot = boot or _boot()
+        # instances whose page was taken up
+        self._restored = set()
+        # name -> what gives the record of another part now
+        self._snapshots = {_BOOT: lambda: self._boot}
+        # name -> text of another part's record on disk
+        self._kept = {}
+        # on disk, and of no use
+        self._unreadable = set()
 
-    def restore(self, pages, now, wall):
+    # -- at the start --------------------------------------------------------
+
+    def restore(self, records, now, wall):
         """Take up what an earlier run wrote down.
 
-        :param pages: instance uuid -> text that :meth:`changes` gave
+        :param records: instance uuid or name -> text that :meth:`changes`
+            gave
         :param now: monotonic time, seconds
         :param wall: seconds since the epoch
         """
+        same_boot = records.get(_BOOT) in (None, _text({'kept': self._boot}))
+        for name, text in records.items():
+            try:
+                self._restore(name, text, now, wall, same_boot)
+            except (TypeError, ValueError, RecursionError,
+                    exception.InvalidRecord) as error:
+                self._unreadable.add(name)
+                LOG.warning('What was saved of %(name)s is not used: '
+                            '%(error)s', {'name': name, 'error': error})
+
+    def _restore(self, name, text, now, wall, same_boot):
+        record = json.loads(text)
+        if not isinstance(record, dict):
+            raise exception.InvalidRecord(reason='it is no object')
+        if 'kept' in record:
+            self._kept[name] = text
+            return
+        entry = identity_record.restored(record.get('instance'))
+        page = record.get('page')
+        if not same_boot:
+            page = saving.of_another_boot(page)
+        self._ledger.restore(name, page, now, wall)
+        if not same_boot:
+            self._ledger.rewrite(name)
+        self._cache.restore(name, entry)
+        self._restored.add(name)
+
+    def instances(self):
+        """Return the instances that were taken up and not dropped since.
+
+        From any thread.
+
+        :returns: their uuids
+        """
+        return frozenset(self._restored)
+
+    def session_of(self, uuid):
+        """Return how the heartbeat of a guest that runs has to begin.
+
+        :returns: nova_vmhealth.core.session_table.Guest
+        """
+        return self._ledger.guest(uuid)
+
+    def rebooted(self, uuid):
+        """Say whether a guest had answered, and rebooted by itself since."""
+        return self._ledger.rebooted(uuid)
+
+    def said_of(self, uuid):
+        """Return what a guest said that is not well and was told.
+
+        :returns: name of the audit, empty for the guest as a whole -> Health
+        """
+        return self._ledger.said(uuid)
+
+    # -- other parts ---------------------------------------------------------
+
+    def keep(self, name, snapshot):
+        """Write down a record of another part, too, whenever it changes.
+
+        :param name: of the record; no instance's uuid
+        :param snapshot: called after each of the worker's turns, returns what
+            JSON can write down, None for nothing; has to be quick
+        """
+        self._snapshots[name] = snapshot
+
+    def kept(self, name):
+        """Return what was written down for :meth:`keep` last.
+
+        :returns: what the snapshot was; None where there is none
+        """
+        text = self._kept.get(name)
+        return None if text is None else json.loads(text)['kept']
+
+    # -- after each turn of the worker ---------------------------------------
 
     def changes(self, now, wall):
         """Return what has changed since the last call.
 
         :param now: monotonic time, seconds
         :param wall: seconds since the epoch
-        :returns: instance uuid -> text to write down, None for an instance
-            that nothing is known of any more
+        :returns: instance uuid or name -> text to write down, None for what
+            is to be dropped
         """
-        return {}
+        texts = dict.fromkeys(self._unreadable)
+        self._unreadable.clear()
+        for uuid, page in self._ledger.changed(now, wall).items():
+            entry = self._cache.get(uuid)
+            # A page of nobody is about to be forgotten.
+            if page is None or entry is None:
+                texts[uuid] = None
+                self._restored.discard(uuid)
+            else:
+                texts[uuid] = _text({
+                    'page': page,
+                    'instance': identity_record.record_of(entry)})
+        for name, snapshot in self._snapshots.items():
+            record = snapshot()
+            text = None if record is None else _text({'kept': record})
+            if text != self._kept.get(name):
+                self._kept[name] = texts[name] = text
+        return texts
+
+
+def _boot():
+    with open(_BOOT_ID) as source:
+        return source.read().strip()
+
+
+def _text(record):
+    """Write down a record, in as few bytes as JSON allows."""
+    text = json.dumps(record, ensure_ascii=False, separators=(',', ':'))
+    # Half a character, as a tenant may have written it into some metadata,
+    # must not keep all the others from the disk.
+    return text.encode('utf-8', 'replace').decode()

@@ -14,14 +14,19 @@
 
 import collections
 import dataclasses
+import math
 import threading
 import time
 
+from nova_vmhealth.core import audits
+from nova_vmhealth.core.operations import operation
 from nova_vmhealth.core import protocol
+from nova_vmhealth.core.session_table import Guest
+from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.virt import channel
 
-# Why a heartbeat holds, besides the names of planned operations.
+# What is done to a guest, besides the names of planned operations.
 _PAUSED = 'paused'
 # A guest that beat and then reboots by itself is to beat again within this
 # many seconds, where its owner set no boot deadline: longer than any check of
@@ -37,12 +42,15 @@ class Steering:
     """Begins, holds and ends the heartbeats of this host's guests.
 
     :param heartbeat: nova_vmhealth.virt.heartbeat.HeartbeatMonitor
+    :param saved: nova_vmhealth.virt.saved_ledger.SavedLedger, which knows how
+        those stand whose heartbeat is taken up
     :param monotonic: clock of :meth:`wait_for_action`, seconds
     :param sleep: called with seconds; by default whatever Nova's threads use
     """
 
-    def __init__(self, heartbeat, monotonic=time.monotonic, sleep=None):
+    def __init__(self, heartbeat, saved, monotonic=time.monotonic, sleep=None):
         self._heartbeat = heartbeat
+        self._saved = saved
         self._monotonic = monotonic
         self._sleep = sleep or time.sleep
         # guests whose own reboot after they beat was the last that they did
@@ -51,9 +59,12 @@ class Steering:
         self._claimed = set()
         # guests that were beating when Nova saved them to disk
         self._beating_when_saved = set()
-        # uuid -> why its heartbeat holds: _PAUSED, and one per planned
-        # operation; Nova's threads and the worker both change it.
+        # uuid -> what is done to it: _PAUSED, and one per planned operation;
+        # Nova's threads and the worker both change it.
         self._holds = collections.defaultdict(list)
+        # uuid -> those of them for which its heartbeat holds, and until when
+        # at most, monotonic seconds
+        self._held = collections.defaultdict(dict)
         self._lock = threading.Lock()
 
     # -- from any thread -----------------------------------------------------
@@ -62,16 +73,23 @@ class Steering:
     # the lock held: in the order in which the reasons change.
 
     def hold(self, uuid, reason):
-        """Judge a guest no more until :meth:`release` of the same reason.
+        """Take note of an operation until :meth:`release` of the same reason.
+
+        The guest is judged no more, if the operation is one that explains its
+        silence, for as long as it does.
 
         :param reason: name of a planned operation
         :returns: whether this is the only planned operation on the guest
         """
+        patience_s = _patience_s(reason)
         with self._lock:
             first = not _planned(self._holds.get(uuid, ()))
             if reason != _PAUSED or reason not in self._holds[uuid]:
                 self._holds[uuid].append(reason)
-                self._heartbeat.hold(uuid)
+                if patience_s:
+                    self._held[uuid].setdefault(
+                        reason, self._monotonic() + patience_s)
+                    self._heartbeat.hold(uuid)
             return first
 
     def release(self, uuid, reason):
@@ -81,9 +99,16 @@ class Steering:
             if reason not in reasons:
                 return
             reasons.remove(reason)
+            if reason not in reasons:
+                self._let_go(uuid, reason)
             if not reasons:
                 del self._holds[uuid]
-                self._heartbeat.release(uuid)
+
+    def _let_go(self, uuid, reason):
+        held = self._held.get(uuid, {})
+        if held.pop(reason, None) is not None and not held:
+            del self._held[uuid]
+            self._heartbeat.release(uuid)
 
     def is_planned(self, uuid):
         """Say whether a planned operation is on, without its grace."""
@@ -123,6 +148,11 @@ class Steering:
             paused = _PAUSED in self._holds.get(uuid, ())
         return not paused and self._heartbeat.status(uuid) is not None
 
+    def is_paused(self, uuid):
+        """Say whether a heartbeat holds because its domain is paused."""
+        with self._lock:
+            return _PAUSED in self._holds.get(uuid, ())
+
     def is_lost(self, uuid):
         """Say whether a guest is silent for as long as makes a loss."""
         status = self._heartbeat.status(uuid)
@@ -138,11 +168,13 @@ class Steering:
 
     # -- from the worker -----------------------------------------------------
 
-    def watch(self, uuid, entry, established=False, boot_deadline_s=0):
+    def watch(self, uuid, entry, guest=Guest.WAITING,
+              said=audits.NOTHING_SAID, boot_deadline_s=0):
         """Begin with a domain that runs, anew if it is watched already.
 
         :param entry: nova_vmhealth.virt.identity.Entry
-        :param established: whether it is known to have answered before
+        :param guest: how it stood when it was watched before
+        :param said: what it said then that is not well, audit -> Health
         :param boot_deadline_s: where its owner set none, seconds
         """
         policy = entry.policy
@@ -154,15 +186,29 @@ class Steering:
         with self._lock:
             self._heartbeat.watch(
                 uuid, channel.socket_path(entry.domain_name), policy,
-                established)
-            if uuid in self._holds:
+                guest, said)
+            if uuid in self._held:
                 self._heartbeat.hold(uuid)
 
     def present(self, uuid, entry):
-        """Take up a domain that ran before nova-compute did."""
-        # Taking stock is tried again when it fails half-way.
+        """Take up a domain that runs, where it was left."""
+        # Who is watched is taken up already.
         if self._heartbeat.status(uuid) is None:
-            self.watch(uuid, entry)
+            rebooted = self._saved.rebooted(uuid)
+            if rebooted:
+                self._rebooted.add(uuid)
+            self.watch(uuid, entry, self._saved.session_of(uuid),
+                       self._saved.said_of(uuid),
+                       REBOOT_DEADLINE_S if rebooted else 0)
+
+    def was_heard(self, uuid, entry):
+        """Take up a guest that came from another host, where it answered.
+
+        Its silence is a loss from now on.
+        """
+        status = self._heartbeat.status(uuid)
+        if status is not None and not status.established:
+            self.watch(uuid, entry, Guest.BEATING)
 
     def leave(self, uuid):
         """Let go of a domain that has ended."""
@@ -180,11 +226,23 @@ class Steering:
             if _planned(self._holds.get(uuid, ())):
                 return False
             self._holds.pop(uuid, None)
+            self._held.pop(uuid, None)
             self._heartbeat.unwatch(uuid)
             drop()
         self._beating_when_saved.discard(uuid)
         self._rebooted.discard(uuid)
         return True
+
+    def handle_timer(self, now):
+        """Judge those again whose operations take longer than they may.
+
+        :param now: monotonic time, seconds
+        """
+        with self._lock:
+            late = [(uuid, reason) for uuid, held in self._held.items()
+                    for reason, until in held.items() if until <= now]
+            for uuid, reason in late:
+                self._let_go(uuid, reason)
 
     def follow(self, observation, entry):
         """Let the heartbeat follow what was seen of the domain.
@@ -198,8 +256,10 @@ class Steering:
             saved = uuid in self._beating_when_saved
             self._beating_when_saved.discard(uuid)
             self.release(uuid, _PAUSED)
-            self.watch(uuid, entry, saved and reason == 'restored',
-                       self._reboot_deadline(uuid, kind))
+            beats = saved and reason == 'restored'
+            self.watch(uuid, entry,
+                       Guest.BEATING if beats else Guest.WAITING,
+                       boot_deadline_s=self._reboot_deadline(uuid, kind))
             if reason == 'migrated':      # it runs on the source until resumed
                 self.hold(uuid, _PAUSED)
         elif kind is Kind.PAUSED:
@@ -224,10 +284,24 @@ class Steering:
                       or (status is not None and status.established))
         self._rebooted.discard(uuid)
         if kind is not Kind.REBOOTED or not has_beaten \
-                or self.is_planned(uuid):
+                or self._is_restarted(uuid):
             return 0
         self._rebooted.add(uuid)
         return REBOOT_DEADLINE_S
+
+
+    def _is_restarted(self, uuid):
+        with self._lock:
+            return any(
+                Cause.STOPPED_UNEXPECTEDLY in operation(reason).expects
+                for reason in _planned(self._holds.get(uuid, ())))
+
+
+def _patience_s(reason):
+    if reason == _PAUSED:
+        return math.inf         # until it is resumed
+    done = operation(reason)
+    return done.patience_s if done.holds_heartbeat else 0.0
 
 
 def _planned(reasons):

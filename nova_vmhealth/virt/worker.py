@@ -105,7 +105,7 @@ class Worker:
         self._thread.start()
 
     def stop(self, timeout_s):
-        """Stop after the items at hand.
+        """Stop once what waits is handled.
 
         :param timeout_s: longest wait, seconds
         """
@@ -128,10 +128,26 @@ class Worker:
         asked.done.wait(timeout_s)
         return asked.result
 
+    def post(self, function):
+        """Have a function run on the worker; returns at once.
+
+        :param function: called without arguments
+        """
+        self._parts.inbox.put(Call(function))
+
     # -- the thread ----------------------------------------------------------
 
+    def tell(self, events):
+        """Have events published; for functions that run on the worker.
+
+        :param events: nova_vmhealth.core.vocabulary.HealthEvent, in order
+        """
+        self._publish(events, time.monotonic(), time.time())
+
     def _run(self):
-        while not self._stopping:
+        # What was observed before the stop is written down, to be told by the
+        # next run at the latest.
+        while not self._stopping or self._parts.inbox.depth:
             self.turn(self._patience())
 
     def turn(self, timeout_s):
@@ -208,6 +224,7 @@ class Worker:
         self._publish(self._parts.ledger.handle_timer(now, wall), now, wall)
         self._parts.losses.handle_timer(now, wall)
         self._parts.reconciler.handle_timer(now)
+        self._parts.steering.handle_timer(now)
         for uuid in [u for u, at in self._forget_at.items() if at <= now]:
             self._forget(uuid, now, wall)
         self._parts.inbox.tell_drops(now)

@@ -67,6 +67,7 @@ class Judge:
         self.open = self.held = False
         self.beating = established
         self.unreachable = False
+        self.untold = established   # that it beats, as it did before
         self.known = established    # whether a loss would be true
         self.counts = collections.Counter()
         self.told = {}              # audit: when it was told last, and how
@@ -82,7 +83,8 @@ class Judge:
         self.quiet_since = math.inf
         self.heard = False          # in this connection
         self.session = Session(policy, self._nonce, self.now,
-                               established=established, phase=0.003,
+                               guest=(Guest.BEATING if established
+                                      else Guest.WAITING), phase=0.003,
                                recover_beats=RECOVER_BEATS)
 
     def _nonce(self):
@@ -282,12 +284,12 @@ class Judge:
 
     def _on_Established(self, outcome):
         assert self.session.last_answer_at == self.now
-        if self.unreachable:
+        if self.unreachable or self.untold:
             assert self.beating or outcome.previous is not Guest.BEATING
         else:
             assert not self.beating
             assert outcome.previous is not Guest.BEATING
-        self.unreachable = False
+        self.unreachable = self.untold = False
         if outcome.previous is Guest.LOST:
             assert self.beats >= RECOVER_BEATS, 'recovered too soon'
             # The first of them may answer what went out with the loss.

@@ -87,7 +87,7 @@ class DriverProcess:
 
     def __init__(self, folder, libvirtd, broker, guest_folder,
                  module='tests.integration.driver_host'):
-        os.makedirs(os.path.join(folder, 'instances'))
+        os.makedirs(os.path.join(folder, 'instances'), exist_ok=True)
         config = os.path.join(folder, 'nova.conf')
         with open(config, 'w') as f:
             f.write(_NOVA_CONF.format(folder=folder, broker=broker,
@@ -167,9 +167,9 @@ class Guest:
         processes.wait_for(lambda: self.established() >= times, BOOT_S,
                            'heartbeat of ' + self.name)
 
-    def do(self, command):
+    def do(self, command, **arguments):
         """Drive the instance by Nova's driver: pause, reboot, destroy..."""
-        return self._driver.do(command, self.uuid)
+        return self._driver.do(command, self.uuid, **arguments)
 
     def virsh(self, command, *arguments):
         """Something that Nova did not plan."""
@@ -223,12 +223,15 @@ def _drain(console):
 
 
 class Listener:
-    """``nova-vmhealth listen`` in another process, and what it prints."""
+    """``nova-vmhealth listen`` in another process, and what it prints.
 
-    def __init__(self, log, url):
+    :param arguments: more of them, such as a ``--config-file``
+    """
+
+    def __init__(self, log, url, *arguments):
         self._process = processes.Process(
             [sys.executable, '-m', 'nova_vmhealth.cmd.main', 'listen',
-             '--json', '--transport-url', url], log, pipes=True,
+             '--json', '--transport-url', url, *arguments], log, pipes=True,
             env=_PYTHONPATH, cwd=REPOSITORY)
         self._lines = queue.Queue()
         self._events = []
@@ -240,9 +243,22 @@ class Listener:
 
     def events(self, uuid):
         """Every event of the instance until now; a host's name none."""
+        return [event for event in self._all() if event.get('uuid') == uuid]
+
+    def events_of(self, host):
+        """Every event of the instances of a host until now."""
+        return [event for event in self._all()
+                if event['host'] == host and 'uuid' in event]
+
+    def host_events(self, cause):
+        """Every event of the host itself with a cause until now."""
+        return [event for event in self._all()
+                if 'uuid' not in event and event['cause'] == cause]
+
+    def _all(self):
         while not self._lines.empty():
             self._events.append(self._lines.get())
-        return [event for event in self._events if event.get('uuid') == uuid]
+        return self._events
 
     def wait_for(self, uuid, cause, transition='raised', seconds=20,
                  every=0.05):

@@ -22,20 +22,20 @@ stdout is its answer: ``{"do": "pause", "uuid": "..."}`` calls
 import argparse
 import contextlib
 import copy
+import glob
 import inspect
 import json
 import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import traceback
 from unittest import mock
 
-from nova import monkey_patch
+from tests import concurrency
 
-monkey_patch.patch(backend='threading')
+concurrency.settle()
 
 from nova.compute import provider_tree  # noqa: E402
 import nova.conf  # noqa: E402
@@ -52,6 +52,8 @@ from oslo_utils import importutils  # noqa: E402
 from oslo_utils import uuidutils  # noqa: E402
 
 from nova_vmhealth.virt import reporting  # noqa: E402
+from tests import commands  # noqa: E402
+from tests.integration import lifecycle_commands  # noqa: E402
 from tests.integration import nova_objects  # noqa: E402
 
 CONF = nova.conf.CONF
@@ -69,7 +71,7 @@ class _NoEvents(virtapi.VirtAPI):
         yield
 
 
-class DriverHost:
+class DriverHost(lifecycle_commands.LifecycleCommands):
     """The driver, its instances, and one method for each command."""
 
     def __init__(self, driver_class, guest_folder):
@@ -79,6 +81,7 @@ class DriverHost:
         self._images = {}
         self._metas = {}
         self._lifecycle = []
+        self._read_back()
         # the tests wait for each time that a heartbeat is established
         reporting.ESTABLISHED_EVERY_S = 0.0
         images.fetch = self._fetch
@@ -100,6 +103,31 @@ class DriverHost:
     def _folder(self, uuid):
         return os.path.join(CONF.instances_path, uuid)
 
+    # What Nova's database is to nova-compute, which may be killed.
+
+    def _record(self, uuid):
+        return self._folder(uuid) + '.json'
+
+    def _write_down(self, instance):
+        with open(self._record(instance.uuid), 'w') as f:
+            json.dump([each.obj_to_primitive() for each in
+                       (instance, self._metas[instance.uuid])], f)
+
+    def _read_back(self):
+        for name in glob.glob(self._record('*')):
+            with open(name) as f:
+                instance, meta = (
+                    objects.base.NovaObject.obj_from_primitive(
+                        each, nova_objects.context()) for each in json.load(f))
+            self._know(instance, meta)
+
+    def _know(self, instance, meta):
+        self._images.update({instance.image_ref: 'disk.raw',
+                             instance.kernel_id: 'vmlinuz',
+                             instance.ramdisk_id: 'initrd.gz'})
+        self._conductor.instances[instance.uuid] = instance
+        self._metas[instance.uuid] = meta
+
     def _call(self, method, uuid, **kwargs):
         """Call a driver's method with what this release of Nova wants."""
         supply = {'context': nova_objects.context(),
@@ -114,16 +142,12 @@ class DriverHost:
     def _make(self, number, extra_specs, image_properties, command_line):
         instance = nova_objects.instance(
             CONF.host, number, extra_specs, image_properties, MEMORY_MB)
-        self._images.update({instance.image_ref: 'disk.raw',
-                             instance.kernel_id: 'vmlinuz',
-                             instance.ramdisk_id: 'initrd.gz'})
-        self._conductor.instances[instance.uuid] = instance
         # Nova's ImageMeta drops the properties that it does not know, so
         # those of ours travel in system_metadata alone
         known = {k: v for k, v in image_properties.items()
                  if not k.startswith('hw_vmhealth_')}
-        self._metas[instance.uuid] = nova_objects.image_meta(
-            instance, command_line, known)
+        self._know(instance, nova_objects.image_meta(
+            instance, command_line, known))
         instance.system_metadata.update(
             {'image_os_command_line': command_line})
         return instance
@@ -144,10 +168,9 @@ class DriverHost:
                         + FOLDER_SIZE, 'vmhealth-test', folder], check=True)
         open(log, 'w').close()
         os.symlink(log, os.path.join(folder, 'console.log'))
+        self._write_down(instance)
         try:
-            self._call('spawn', instance.uuid, injected_files=[],
-                       image_meta=self._metas[instance.uuid],
-                       admin_password=None, allocations={})
+            self._spawn(instance.uuid)
         except BaseException:
             self.do_forget(instance.uuid)
             raise
@@ -159,6 +182,7 @@ class DriverHost:
         folder = self._folder(uuid)
         subprocess.run(['umount', '-l', folder], check=True)
         shutil.rmtree(folder)
+        os.unlink(self._record(uuid))
         del self._conductor.instances[uuid]
 
     def do_destroy(self, uuid):
@@ -167,24 +191,30 @@ class DriverHost:
 
     def do_pause(self, uuid):
         self._call('pause', uuid)
+        self._instance(uuid).vm_state = 'paused'
 
     def do_unpause(self, uuid):
         self._call('unpause', uuid)
+        self._instance(uuid).vm_state = 'active'
 
     def do_suspend(self, uuid):
         self._call('suspend', uuid)
+        self._instance(uuid).vm_state = 'suspended'
 
     def do_resume(self, uuid):
         self._call('resume', uuid)
+        self._instance(uuid).vm_state = 'active'
 
     def do_reboot(self, uuid):
         self._call('reboot', uuid, reboot_type='HARD')
 
     def do_power_off(self, uuid):
         self._call('power_off', uuid)
+        self._instance(uuid).vm_state = 'stopped'
 
     def do_power_on(self, uuid):
         self._call('power_on', uuid)
+        self._instance(uuid).vm_state = 'active'
 
     def do_fill(self, uuid):
         """Leave the guest's disk no room to grow."""
@@ -286,7 +316,7 @@ def main(host_class=DriverHost):
     nova.privsep.sys_admin_pctxt.set_client_mode(False)
     host = host_class(args.driver, args.guest)
     print(json.dumps({'result': 'ready'}), file=answers, flush=True)
-    for line in sys.stdin:
+    for line in commands.lines():
         command = json.loads(line)
         last = command['do'] == 'quit'
         print(json.dumps(host.answer(command)), file=answers, flush=True)

@@ -44,9 +44,13 @@ class Libvirtd:
             shutil.copytree(capabilities, self._found)
         self.uri = 'qemu+unix:///system?socket=' + os.path.join(
             folder, 'run', 'libvirt-sock')
-        self._process = processes.Process(
-            ['unshare', '-m', os.path.abspath(_PRIVATE_LIBVIRTD), folder],
-            folder + '.log')
+        self._run(['unshare', '-m', os.path.abspath(_PRIVATE_LIBVIRTD),
+                   folder])
+        # its folders are mounted there, whether it runs or not
+        self._namespace = os.open('/proc/%d/ns/mnt' % self.pid, os.O_RDONLY)
+
+    def _run(self, command):
+        self._process = processes.Process(command, self.folder + '.log')
         self.pid = self._process.pid
         with contextlib.ExitStack() as if_it_fails:
             if_it_fails.callback(self._process.stop)
@@ -54,6 +58,27 @@ class Libvirtd:
                 lambda: not self._virsh('version').returncode, 30,
                 'libvirtd')
             if_it_fails.pop_all()
+
+    @property
+    def running(self):
+        return self._process.running
+
+    def kill(self):
+        """No goodbye to anyone; the guests run on."""
+        self._process.stop(signal.SIGKILL)
+
+    def start(self):
+        """Start it again where it was killed, to find its guests."""
+        self._run(['nsenter', '--mount=/proc/%d/fd/%d'
+                   % (os.getpid(), self._namespace),
+                   'libvirtd', '-p', os.path.join(self.folder, 'pid'),
+                   '--timeout', '0'])
+
+    def qemu_pid(self, name):
+        """The process of a guest, libvirtd or not."""
+        with open(os.path.join(self.folder, 'run', 'qemu', name + '.pid')) \
+                as f:
+            return int(f.read())
 
     def _virsh(self, *arguments):
         return subprocess.run(['virsh', '-c', self.uri, *arguments],
@@ -75,6 +100,7 @@ class Libvirtd:
         for name in self._virsh('list', '--name').stdout.split():
             self._virsh('destroy', name)
         self._process.stop()
+        os.close(self._namespace)
         if self._kept:
             shutil.copytree(self._found, self._kept, dirs_exist_ok=True)
 

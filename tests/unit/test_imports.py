@@ -29,8 +29,8 @@ PACKAGE = pathlib.Path(nova_vmhealth.__file__).parent
 
 OURS = 'nova_vmhealth.'
 OSLO = (
-    'oslo_config', 'oslo_log', 'oslo_messaging', 'oslo_utils',
-    'oslo_versionedobjects',
+    'oslo_config', 'oslo_log', 'oslo_messaging', 'oslo_serialization',
+    'oslo_utils', 'oslo_versionedobjects',
 )
 
 ALLOWED = {

@@ -67,7 +67,7 @@ class Bench:
         self.short = short      # whether it asks for next_challenge() first
         self.shorts = 0
         options = {name: changes.pop(name) for name in
-                   ('established', 'recover_beats', 'phase')
+                   ('guest', 'said', 'recover_beats', 'phase')
                    if name in changes}
         numbers = itertools.count(1)
         self.now = 100.0
@@ -245,11 +245,63 @@ def test_nothing_is_lost_before_the_first_answer():
 
 
 def test_silence_of_a_guest_known_from_before_is_a_loss():
-    bench = Bench(established=True)
+    bench = Bench(guest=Guest.BEATING)
     bench.answering = False
     [(when, lost)] = bench.run(1000)
     assert (when, lost.misses) == (104.0, 3)
     assert bench.session.last_answer_at is None
+
+
+# -- where an earlier session of the guest ended ------------------------------
+
+# How it stood, what is told when it is silent, and when it answers.
+TAKEN_UP = [
+    (Guest.WAITING, [], Established(Guest.WAITING)),
+    (Guest.OVERDUE, [], Established(Guest.OVERDUE)),
+    (Guest.BEATING, [Guest.LOST], Established(Guest.BEATING)),
+    (Guest.LOST, [], Established(Guest.LOST)),
+    (Guest.EXITED, [], Established(Guest.EXITED)),
+]
+
+
+@pytest.mark.parametrize('guest, lost, _', TAKEN_UP)
+def test_what_was_told_of_a_silent_guest_is_not_told_again(guest, lost, _):
+    bench = Bench(guest=guest, boot_deadline_s=0)
+    bench.answering = False
+    assert [type(told) for _, told in bench.run(1000)] == [Lost] * len(lost)
+    assert bench.session.guest is (lost[0] if lost else guest)
+
+
+@pytest.mark.parametrize('guest, _, answers', TAKEN_UP)
+def test_the_first_beat_of_a_guest_that_is_taken_up_is_told(guest, _,
+                                                            answers):
+    bench = Bench(guest=guest)
+    assert bench.outcomes(20.0) == [answers]
+    assert bench.session.guest is Guest.BEATING
+
+
+def test_one_that_is_overdue_is_not_so_again():
+    bench = Bench(guest=Guest.OVERDUE, boot_deadline_s=5)
+    bench.answering = False
+    assert bench.run(100) == []
+
+
+def test_what_a_guest_said_before_is_over_when_all_is_well():
+    """Whether it mentions its audits or not."""
+    bench = Bench(guest=Guest.BEATING, said={'db': Health.UNHEALTHY,
+                                             '': Health.DEGRADED})
+    told = bench.say(type='report', health='healthy')
+    assert sorted((change.audit, change.health) for change in told) == [
+        ('', Health.HEALTHY), ('db', Health.HEALTHY)]
+
+
+def test_what_a_guest_says_again_is_not_told_again():
+    bench = Bench(guest=Guest.BEATING, said={'db': Health.UNHEALTHY})
+    assert bench.say(type='report', health='unhealthy',
+                     audits=[_audit_of('db')]) == [
+        HealthChanged('', Health.HEALTHY, '')]
+    assert bench.say(type='report', audits=[_audit_of('net')]) == [
+        HealthChanged('net', Health.UNHEALTHY, 'm')]
 
 
 def test_a_late_answer_is_a_sign_of_life():
@@ -365,7 +417,7 @@ def test_exit_then_beating_again():
 
 @pytest.mark.parametrize('lost', [True, False])
 def test_exit_without_a_heartbeat_tells_nothing(lost):
-    bench = Bench(established=lost)
+    bench = Bench(guest=Guest.BEATING if lost else Guest.WAITING)
     bench.answering = False
     bench.run(10)
     assert bench.say(type='exit') == []
@@ -513,9 +565,9 @@ def test_a_guest_that_answers_now_and_then_is_told_of_once_a_second():
     assert len(bench.asides) in (4, 5)
 
 
-@pytest.mark.parametrize('established', [True, False])
-def test_a_channel_on_which_nothing_is_heard_is_told_once(established):
-    bench = Bench(established=established)
+@pytest.mark.parametrize('guest', [Guest.BEATING, Guest.WAITING])
+def test_a_channel_on_which_nothing_is_heard_is_told_once(guest):
+    bench = Bench(guest=guest)
     bench.answering = False
     bench.run(60)
     unheard = [when for when, o in bench.asides if isinstance(o, Unheard)]
@@ -648,7 +700,7 @@ def test_a_void_round_is_not_judged_and_its_answers_count():
 
 
 def test_a_challenge_sent_late_gives_the_whole_timeout():
-    bench = Bench(misses=1, established=True, timeout_ms=300)
+    bench = Bench(misses=1, guest=Guest.BEATING, timeout_ms=300)
     bench.now = bench.session.next_deadline() + 0.4
     bench.session.handle_timer(bench.now)
     assert bench.session.next_deadline() == pytest.approx(101.7)
@@ -657,7 +709,7 @@ def test_a_challenge_sent_late_gives_the_whole_timeout():
 # -- what a guest can make the host do ---------------------------------------
 
 def test_a_guest_that_never_reads():
-    bench = Bench(established=True)
+    bench = Bench(guest=Guest.BEATING)
     most = 2 * protocol.MAX_HOST_LINE
     found = []
     line = bench.session.data_to_send()

@@ -16,10 +16,12 @@ Each records what it is asked; none of them has a thread.
 """
 
 from nova_vmhealth.core import policy
+from nova_vmhealth.core.session_table import Guest
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import HeartbeatStatus
 from nova_vmhealth.core.vocabulary import Observation
 from nova_vmhealth.notifications import identity
+from nova_vmhealth.notifications import publisher
 from nova_vmhealth.virt import heartbeat
 from nova_vmhealth.virt import identity as virt_identity
 
@@ -62,6 +64,7 @@ class Heartbeat:
     def __init__(self, deliver=None, **_kwargs):
         self.calls = []
         self.watched = set()
+        self.began = None
         self.established = False
         self.misses = 0
         self.lost = False
@@ -70,10 +73,11 @@ class Heartbeat:
         self.answer = None
         self.count = 0
 
-    def watch(self, uuid, path, policy, established=False):
+    def watch(self, uuid, path, policy, guest=Guest.WAITING, said=()):
         self.calls.append(('watch', path.rsplit('/', 1)[-1]))
         self.watched.add(uuid)
-        self.established = established
+        self.began = guest, said
+        self.established = guest not in (Guest.WAITING, Guest.OVERDUE)
         self.policies[uuid] = policy
 
     def unwatch(self, uuid):
@@ -116,6 +120,24 @@ class Heartbeat:
         return real.statistics()
 
 
+class Saved:
+    """Knows how a heartbeat was left, if the test says so."""
+
+    def __init__(self):
+        self.guest = Guest.WAITING
+        self.said = {}
+        self.has_rebooted = False
+
+    def session_of(self, _uuid):
+        return self.guest
+
+    def said_of(self, _uuid):
+        return self.said
+
+    def rebooted(self, _uuid):
+        return self.has_rebooted
+
+
 class Background:
     """Keeps the jobs for the test to run."""
 
@@ -153,6 +175,17 @@ class Cache:
     def put(self, instance):
         self.entries[instance.uuid] = entry(instance.uuid)
 
+    def uuids(self):
+        return list(self.entries)
+
+    def arrived(self, uuid, host):
+        pass
+
+    def load_all(self, host):
+        for uuid in self.loadable:
+            self.load(uuid, host)
+        return frozenset(self.loadable)
+
     def load(self, uuid, host):
         if uuid in self.loadable:
             self.entries[uuid] = self.loadable[uuid]
@@ -161,23 +194,31 @@ class Cache:
     def forget(self, uuid):
         self.entries.pop(uuid, None)
 
+    def restore(self, uuid, known):
+        self.entries.setdefault(uuid, known)
+
 
 class Publisher:
     """Keeps what was told.
 
     :ivar events: (transition, cause) of each event
     :ivar details: each event's, in the same order
+    :ivar sequences: each event's too
     """
 
-    depth = sent = failed = dropped = commits = 0
+    commits = 0
 
     def __init__(self):
         self.events = []
         self.details = []
+        self.sequences = []
         self.host_events = []
 
     def saved_pages(self):
         return {}
+
+    def statistics(self):
+        return publisher.Publisher(delivery=None).statistics()
 
     def commit(self, pages):
         self.commits += 1
@@ -185,6 +226,7 @@ class Publisher:
     def submit(self, event, _identity, _heartbeat):
         self.events.append((event.transition, event.cause))
         self.details.append(dict(event.details))
+        self.sequences.append(event.sequence)
 
     def submit_host(self, event, host, projects):
         self.host_events.append((event.transition, host, projects))

@@ -20,6 +20,7 @@ import pytest
 
 from nova_vmhealth.core import actions as core_actions
 from nova_vmhealth.core import ledger
+from nova_vmhealth.core.session_table import Guest
 from nova_vmhealth.core.vocabulary import Action
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Kind
@@ -71,9 +72,9 @@ class Parts:
         self.now = 0.0
         self.ledger = ledger.Ledger(ledger.Settings(), iter(map(
             str, range(1000))).__next__)
-        self.steering = steering.Steering(self.heartbeat)
+        self.steering = steering.Steering(self.heartbeat, fakes.Saved())
         self.policy = fakes.parse(heartbeat='true', action=action)
-        self.steering.watch(UUID, fakes.entry(UUID), established=True)
+        self.steering.watch(UUID, fakes.entry(UUID), Guest.BEATING)
         self.actions = actions.Actions(
             core_actions.Governor(max_actions, 100.0, delay_s),
             self.ledger, self.steering, lambda: self.suspected,

@@ -145,3 +145,35 @@ def test_movement(last, details, moved):
 ])
 def test_no_movement_to_speak_of(last):
     assert domain_sample.movement(Sample(1.0, 10, 4, 3), last) == {}
+
+
+def test_the_states_of_all_by_one_call():
+    class All:
+        def getAllDomainStats(self, groups, flags):
+            assert (groups, flags) == (1, 1 << 29)
+            return [(Domain('a'), {'state.state': 3, 'state.reason': 5}),
+                    (Domain('b'), {})]
+    assert domain_sample.all_states(All()) == {'a': (3, 5), 'b': (0, 0)}
+
+
+DISKS = """<domain><devices>
+ <disk type='file'><source file='/d'/><target dev='vda'/>
+  <alias name='virtio-disk0'/></disk>
+ <disk type='network'><source protocol='rbd' name='pool/d'/>
+  <target dev='vdb'/><alias name='virtio-disk1'/></disk>
+ <disk type='block'><source dev='/dev/d'/><target dev='vdc'/></disk>
+ <disk type='file' device='cdrom'><target dev='sda'/></disk>
+</devices></domain>"""
+
+
+@pytest.mark.parametrize('errors, disks', [
+    ({}, []),
+    ({'vda': 2}, [('virtio-disk0', '/d', 'enospc')]),
+    ({'vdb': 1}, [('virtio-disk1', 'pool/d', 'unspecified')]),
+    ({'vdc': 7, 'sda': 1}, [('', '/dev/d', ''), ('', '', 'unspecified')]),
+])
+def test_disks_with_an_error(errors, disks):
+    domain = Domain('a', DISKS)
+    domain.diskErrors = lambda _flags: errors
+    assert [(disk.alias, disk.path, disk.reason)
+            for disk in domain_sample.disk_errors(domain)] == disks

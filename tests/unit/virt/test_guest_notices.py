@@ -33,7 +33,7 @@ class Told:
         self.slept = 0
         self._acked_after, self._over_after = acked_after, over_after
         self.heartbeat = fakes.Heartbeat()
-        self.steering = steering.Steering(self.heartbeat)
+        self.steering = steering.Steering(self.heartbeat, fakes.Saved())
         self.steering.watch(UUID, fakes.entry(UUID))
         if wants:
             self.heartbeat.answer = types.SimpleNamespace(

@@ -23,17 +23,18 @@ import socket
 import subprocess
 import sys
 import termios
-import threading
 
 import pytest
 
 from nova_vmhealth.core import outcomes
 from nova_vmhealth.core.policy import Policy
+from nova_vmhealth.core.session_table import Guest
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.virt.guest_channel import READ_SIZE
 from nova_vmhealth.virt import heartbeat
 from nova_vmhealth.virt import heartbeat_observations
+from nova_vmhealth.virt import native
 
 POLICY = Policy(heartbeat=True, interval_ms=200, timeout_ms=200, misses=2,
                 boot_deadline_s=0, panic_device=False, events=frozenset())
@@ -126,15 +127,15 @@ class Rig:
     def path(self, uuid):
         return self.directory / ('%s.sock' % uuid)
 
-    def guest(self, uuid, **changes):
+    def guest(self, uuid, guest=Guest.WAITING, **changes):
         self.guests[uuid] = FakeGuest(self.path(uuid))
-        self.watch(uuid, **changes)
+        self.watch(uuid, guest, **changes)
         return self.guests[uuid]
 
-    def watch(self, uuid, established=False, **changes):
+    def watch(self, uuid, guest=Guest.WAITING, **changes):
         self.monitor.watch(uuid, str(self.path(uuid)),
                            dataclasses.replace(POLICY, **changes),
-                           established)
+                           guest)
 
     def turn(self):
         self.monitor._loop.run_once(0)
@@ -277,7 +278,7 @@ def test_watch_again_begins_anew(rig):
 
 
 def test_known_from_before(rig):
-    rig.guest('a', established=True).answering = False
+    rig.guest('a', Guest.BEATING).answering = False
     assert rig.kinds(3) == LOST
 
 
@@ -602,7 +603,7 @@ def test_a_line_of_10_mib_costs_no_heartbeat(rig):
 
 
 def test_a_guest_that_never_reads_and_then_does(rig):
-    guest = rig.guest('a', established=True)
+    guest = rig.guest('a', Guest.BEATING)
     guest.reading = False
     assert rig.kinds(100) == LOST
     assert [text for text in rig.logged if 'does not read' in text] \
@@ -742,6 +743,8 @@ def test_guests_are_spread_over_the_slots(rig):
 
 
 def test_the_thread(tmp_path):
+    # a native one in both modes, and so is what it tells
+    threading = native.original('threading')
     told = threading.Event()
     guest = FakeGuest(tmp_path / 'a.sock')
     guest.listener.setblocking(True)
@@ -767,6 +770,7 @@ import socket, sys, threading
 from eventlet import patcher
 from nova_vmhealth.core import outcomes
 from nova_vmhealth.core.policy import Policy
+from nova_vmhealth.core.session_table import Guest
 from nova_vmhealth.virt.guest_channel import READ_SIZE
 from nova_vmhealth.virt import heartbeat
 policy = Policy(True, 200, 200, 2, 0, False, frozenset())
@@ -780,7 +784,7 @@ monitor = heartbeat.HeartbeatMonitor(
                            patcher.original('threading').get_ident())),
     log=lambda level, text: print(text))
 monitor.start()
-monitor.watch('a', sys.argv[1], policy, established=True)
+monitor.watch('a', sys.argv[1], policy, Guest.BEATING)
 connection = listener.accept()[0]
 with eventlet.Timeout(30):
     while not told:

@@ -70,6 +70,7 @@ def watching():
     queued = []
     health_host._event_handler = types.SimpleNamespace(
         _queue_event=queued.append)
+    health_host._queue_event = queued.append        # Nova 31 and 32
     return health_host, queued
 
 
@@ -136,11 +137,13 @@ def test_our_callback_stands_in_while_nova_registers_its_own(
         registered.append(self._event_lifecycle_callback)
         return Connection()
     monkeypatch.setattr(nova_host.Host, '_get_new_connection', connect)
-    health_host, _ = watching
+    health_host, queued = watching
     health_host._initialized = initialized
     connection = health_host._get_new_connection()
     assert (registered == [host._lifecycle_callback]) is ours
     assert bool(connection.callbacks) is ours
+    # whoever made Nova reconnect
+    assert [event.item.up for event in queued] == [True] * ours
     assert health_host._event_lifecycle_callback is \
         nova_host.Host._event_lifecycle_callback
 
@@ -154,3 +157,35 @@ def test_our_events_never_touch_a_delayed_stop():
     event = host.ObservationEvent(libvirt_events.reboot(UUID, 1.0))
     health_host._event_emit_delayed(event)
     assert emitted == [event]
+
+
+@pytest.mark.parametrize('number, reason', [
+    (0, 'error'), (1, 'eof'), (2, 'keepalive'), (3, 'client'), (9, '9')])
+def test_the_end_of_the_connection_is_told_after_nova_knows(
+        watching, number, reason):
+    health_host, queued = watching
+    health_host._close_callback('conn', number, None)
+    novas, ours = queued
+    assert novas == {'conn': 'conn', 'reason': number}
+    assert isinstance(ours, virtevent.InstanceEvent)
+    assert (ours.item.up, ours.item.reason) == (False, reason)
+
+
+def test_even_if_nova_fails(watching, monkeypatch):
+    def fail(*_args):
+        raise RuntimeError('a defect of theirs')
+    monkeypatch.setattr(nova_host.Host, '_close_callback', fail)
+    health_host, queued = watching
+    with pytest.raises(RuntimeError):
+        health_host._close_callback('conn', 1, None)
+    assert [event.item.up for event in queued] == [False]
+
+
+def test_tries_to_connect_as_nova_would_and_keeps_nothing():
+    health_host = host.HealthHost.__new__(host.HealthHost)
+    health_host._uri, health_host._read_only = 'qemu:///system', False
+    calls = []
+    health_host._connect = lambda *how: types.SimpleNamespace(
+        close=lambda: calls.append(how))
+    health_host.try_to_connect()
+    assert calls == [('qemu:///system', False)]

@@ -149,3 +149,43 @@ def test_cache_keeps_an_instance_with_a_bad_value_unwatched(limits):
     assert cache.get(UUID).policy.heartbeat is False
     cache.forget(UUID)
     assert cache.get(UUID) is None
+
+
+@pytest.mark.parametrize('host, node', [('here', 'n'), ('elsewhere', None)])
+def test_who_arrived_is_here(limits, host, node):
+    cache = identity.InstanceCache(limits)
+    cache.arrived(UUID, 'here')          # who is not known stays so
+    assert cache.get(UUID) is None
+    cache.put(instance(host=host, node='n', display_name='db1'))
+    cache.arrived(UUID, 'here')
+    found = cache.get(UUID).identity
+    assert (found.host, found.node, found.name) == ('here', node, 'db1')
+
+
+def test_what_the_image_says_outlives_an_instance_without_it(limits):
+    """As one to which a volume is attached: its flavor alone is loaded."""
+    cache = identity.InstanceCache(limits)
+    cache.put(instance({'image_hw_vmhealth_heartbeat': 'yes'},
+                       flavor=flavor(), metadata={'tier': 'gold'}))
+    cache.put(instance(flavor=flavor(), vm_state='active'))
+    entry = cache.get(UUID)
+    assert entry.policy.heartbeat
+    assert entry.identity.metadata == {'tier': 'gold'}
+    assert entry.identity.state == 'active'
+    # what is loaded is taken over, even if it is empty
+    cache.put(instance({}, flavor=flavor(), metadata={}))
+    entry = cache.get(UUID)
+    assert not entry.policy.heartbeat
+    assert entry.identity.metadata == {}
+
+
+def test_all_of_a_host_by_one_call(limits, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        identity.objects.InstanceList, 'get_by_host',
+        lambda context, host, expected_attrs: asked.append(host) or [
+            instance()])
+    cache = identity.InstanceCache(limits)
+    assert cache.load_all('compute1') == {UUID}
+    assert asked == ['compute1']
+    assert cache.uuids() == [UUID]

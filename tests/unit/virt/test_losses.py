@@ -17,6 +17,7 @@ import types
 import pytest
 
 from nova_vmhealth.core import ledger
+from nova_vmhealth.core.session_table import Guest
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.core.vocabulary import Transition
@@ -42,7 +43,7 @@ class Parts:
         self.policy = fakes.parse(heartbeat='true', action=action)
         self.ledger = ledger.Ledger(ledger.Settings(), iter(map(
             str, range(1000))).__next__)
-        self.steering = steering.Steering(self.heartbeat)
+        self.steering = steering.Steering(self.heartbeat, fakes.Saved())
         self.losses = losses.build(
             OPTIONS, self.ledger, self.heartbeat, self.steering, lambda: None,
             self.background.submit, self.background.submit, self.seen.append,
@@ -89,7 +90,7 @@ def test_what_is_looked_at(parts, observation, calls):
 
 def test_no_action_while_the_host_is_suspected(parts):
     for uuid in ('a', 'b', UUID):
-        parts.steering.watch(uuid, fakes.entry(uuid), established=True)
+        parts.steering.watch(uuid, fakes.entry(uuid), Guest.BEATING)
     parts.heartbeat.misses = 3
     told = [event for uuid in ('a', 'b', UUID)
             for event in parts.see(lost(uuid))]

@@ -38,7 +38,16 @@ OPTIONS = types.SimpleNamespace(
     mass_loss_window_s=10.0, max_actions=3, action_window_s=3600.0,
     action_delay_s=5.0, notice_timeout_ms=100, open_channel=True,
     reconcile_interval_s=60.0, metrics_port=0, metrics_address='127.0.0.1')
-INSTANCE = types.SimpleNamespace(uuid=UUID)
+
+
+class Instance(types.SimpleNamespace):
+    """As Nova's, it says which of its attributes are loaded."""
+
+    def __contains__(self, name):
+        return hasattr(self, name)
+
+
+INSTANCE = Instance(uuid=UUID, task_state=None)
 
 
 class Parts:
@@ -55,6 +64,9 @@ class Parts:
         monkeypatch.setattr(monitor.stream_channel, 'StreamChannels',
                             lambda *neighbours: self)
         monkeypatch.setattr(monitor.time, 'monotonic', lambda: self.now)
+        # no thread runs
+        monkeypatch.setattr(monitor.worker.Worker, 'call',
+                            lambda worker, function, timeout_s: function())
         self.queued = []
         self.cache, self.publisher = fakes.Cache(), fakes.Publisher()
         self.cache.entries[UUID] = entry(UUID)
@@ -95,21 +107,73 @@ def parts(monkeypatch):
 
 # -- what Nova does ----------------------------------------------------------
 
-@pytest.mark.parametrize('operation', [
-    'destroy', 'reboot', 'confirm_migration', 'live_migration'])
+@pytest.mark.parametrize('operation, reason', [
+    ('destroy', 'destroyed'), ('reboot', 'shutdown'),
+    ('migrate_disk_and_power_off', 'destroyed'),
+    ('live_migration', 'migrated')])
 @pytest.mark.parametrize('here', [True, False])
 def test_after_an_operation_nova_conductor_says_who_left(
-        parts, operation, here):
+        parts, operation, reason, here):
     if here:
         parts.cache.loadable[UUID] = entry(UUID)
     parts.finish(operation)
     parts.now += 9.0
-    parts.step(see(Kind.STOPPED, reason='destroyed'))
+    parts.step(see(Kind.STOPPED, reason=reason))
     assert parts.cache.get(UUID) is not None     # libvirt's last word is late
     parts.now += 1.0
     parts.step(None)
     assert (parts.cache.get(UUID) is not None) is here
     assert parts.publisher.events == []
+
+
+@pytest.mark.parametrize('succeeded, grace_s', [(True, 600.0), (False, 10.0)])
+def test_an_operation_is_over_with_its_end_and_its_grace(
+        parts, succeeded, grace_s):
+    parts.cache.loadable[UUID] = entry(UUID)
+    parts.monitor.begin(INSTANCE, 'trigger_crash_dump')
+    parts.drain()
+    parts.now += 100_000.0
+    parts.step(None)
+    assert parts.monitor._ledger.is_planned(UUID)
+    parts.monitor.end(INSTANCE, 'trigger_crash_dump', succeeded)
+    parts.drain()
+    parts.now += grace_s - 1.0
+    parts.step(None)
+    assert parts.monitor._ledger.is_planned(UUID)
+    parts.now += 1.0
+    parts.step(None)
+    assert not parts.monitor._ledger.is_planned(UUID)
+    assert not parts.monitor._steering.is_planned(UUID)
+
+
+def test_an_operation_that_hangs_holds_the_guest_for_so_long(
+        parts, monkeypatch):
+    monkeypatch.setattr(parts.monitor._steering, '_monotonic',
+                        lambda: parts.now)
+    parts.monitor.begin(INSTANCE, 'snapshot')
+    parts.drain()
+    parts.now += 100_000.0
+    assert parts.heartbeat.calls[-1] == ('hold',)
+    parts.step(None)
+    assert parts.heartbeat.calls[-1] == ('release',)
+    assert parts.monitor._steering.is_planned(UUID)
+
+
+def test_an_instance_takes_its_number_along(parts):
+    moving = Instance(uuid=UUID, task_state='migrating', system_metadata={})
+    fault = see(Kind.FAULT, cause=Cause.WATCHDOG_EXPIRED)
+    parts.step(fault)
+    parts.monitor.begin(moving, 'post_live_migration')
+    parts.monitor.end(moving, 'post_live_migration', succeeded=False)
+    assert moving.system_metadata == {}
+    parts.monitor.end(moving, 'post_live_migration', succeeded=True)
+    assert moving.system_metadata == {'vmhealth_passport': 'v1 2 0'}
+    parts.drain()
+    moving.system_metadata = {'vmhealth_passport': 'v1 7 0'}
+    parts.monitor.begin(moving, 'post_live_migration_at_destination')
+    parts.drain()
+    parts.step(fault)
+    assert parts.publisher.sequences == [1, 2, 8]
 
 
 def test_an_instance_that_comes_back_is_not_forgotten(parts):
@@ -225,8 +289,9 @@ def test_the_heartbeat_follows_the_domain(parts):
 
 def test_running_domains_are_watched_again_after_a_restart(parts):
     parts.cache.entries['paused'] = entry('paused')
-    for uuid, running in ((UUID, True), (OTHER, True), ('paused', False)):
-        parts.step(reconcile.Present(uuid, running))
+    parts.step(reconcile.Stocktaken())
+    parts.step(reconcile.Look(
+        {UUID: (1, 1), OTHER: (1, 1), 'paused': (3, 1)}, True))
     assert parts.heartbeat.watched == {UUID}     # the other is not Nova's
 
 
@@ -396,3 +461,32 @@ def test_every_metric_has_its_statistics(parts):
     assert found['observations_waiting'] == 1
     assert found['notifications_sent'] == 0
     assert set(found) == set(metrics.METRICS)
+
+
+def test_libvirts_end_is_told_of_the_host_and_numbered(parts):
+    for up in (False, True):
+        parts.monitor.request(host.LinkChanged(up, 1.0))
+        parts.drain()
+    assert parts.publisher.host_events == [
+        (Transition.RAISED, 'compute1', {UUID: 'project'}),
+        (Transition.CLEARED, 'compute1', {UUID: 'project'})]
+    assert parts.monitor._host_page.snapshot() == {
+        'sequence': 2, 'active': {}}
+
+
+def test_one_that_has_left_while_nobody_looked_is_cleared(monkeypatch):
+    before = Parts(monkeypatch)
+    before.step(see(Kind.FAULT, cause=Cause.GUEST_CRASHED))
+    saved = before.monitor._saved.changes(before.now, 1.0)
+
+    parts = Parts(monkeypatch)
+    parts.cache.entries.clear()
+    parts.monitor._saved.restore(saved, parts.now, 1.0)
+    [uuid] = parts.monitor._saved.instances()
+    parts.step(see(Kind.FORGOTTEN, uuid))
+    parts.now += 10.0
+    parts.step(None)
+    assert parts.publisher.events == [
+        (Transition.CLEARED, Cause.GUEST_CRASHED)]
+    assert parts.cache.get(UUID) is None
+    assert parts.monitor._saved.changes(parts.now, 1.0)[UUID] is None

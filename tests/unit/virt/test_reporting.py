@@ -16,6 +16,7 @@ import logging as levels
 
 import pytest
 
+from nova_vmhealth.core import host_page
 from nova_vmhealth.core import vocabulary
 from nova_vmhealth.core.vocabulary import Health
 from nova_vmhealth.core.vocabulary import Severity
@@ -43,7 +44,8 @@ def publisher():
 @pytest.fixture
 def reporter(publisher):
     return reporting.Reporter(publisher, 'compute1',
-                              {UUID: fakes.entry(UUID)}.get, lambda uuid: None)
+                              {UUID: fakes.entry(UUID)}.get, lambda uuid: None,
+                              host_page.HostPage(lambda: 'id'))
 
 
 def event(transition, severity, subject=''):
@@ -102,3 +104,28 @@ def test_a_guest_does_not_fill_the_log_by_exits(reporter, monkeypatch):
     reporter.forget(UUID)
     reporter.forget(OTHER)
     assert not reporter._established
+
+
+class Saved:
+    def __init__(self, record):
+        self.record = record
+        self.snapshots = {}
+
+    def kept(self, name):
+        return self.record
+
+    def keep(self, name, snapshot):
+        self.snapshots[name] = snapshot
+
+
+@pytest.mark.parametrize('record, sequence', [
+    (None, 1), ({'sequence': 7, 'active': {}}, 8), ({'sequence': 'x'}, 1)])
+def test_the_hosts_events_go_on_after_a_restart(
+        reporter, publisher, lines, record, sequence):
+    saved = Saved(record)
+    reporter.restore_host(saved)
+    reporter.tell_host(vocabulary.HostEvent(
+        'id', 1, Transition.RAISED, vocabulary.HostCause.LIBVIRT_LOST,
+        Severity.CRITICAL, 1.0, 1.0))
+    assert saved.snapshots['host']() == {
+        'sequence': sequence, 'active': {'libvirt_lost': 'id'}}

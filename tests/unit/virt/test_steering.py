@@ -14,7 +14,10 @@
 
 import pytest
 
+from nova_vmhealth.core.operations import operation
 from nova_vmhealth.core import protocol
+from nova_vmhealth.core.session_table import Guest
+from nova_vmhealth.core.vocabulary import Health
 from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.virt import steering
 from tests.unit.virt import fakes
@@ -29,7 +32,8 @@ class Wheel:
 
     def __init__(self, **extra_specs):
         self.heartbeat = fakes.Heartbeat()
-        self.steering = steering.Steering(self.heartbeat)
+        self.saved = fakes.Saved()
+        self.steering = steering.Steering(self.heartbeat, self.saved)
         self.entry = fakes.entry(UUID, **extra_specs)
 
     def see(self, kind, **details):
@@ -96,6 +100,47 @@ def test_nested_operations_hold_until_the_last_ends(wheel):
     assert wheel.steering.hold(UUID, 'reboot') is True
 
 
+@pytest.mark.parametrize('name', ['attach_volume', 'cleanup'])
+def test_what_explains_nothing_does_not_hold(wheel, name):
+    assert wheel.steering.hold(UUID, name) is True
+    assert wheel.steering.is_planned(UUID) and not wheel.steering.claim(UUID)
+    wheel.see(Kind.STARTED)
+    assert wheel.calls == [WATCH]
+    wheel.steering.release(UUID, name)
+    assert wheel.calls == [WATCH]
+    assert not wheel.steering.is_planned(UUID)
+
+
+@pytest.mark.parametrize('name', ['snapshot', 'live_migration'])
+def test_an_operation_that_hangs_holds_no_longer_than_it_may(name):
+    wheel = Wheel()
+    now = [0.0]
+    wheel.steering = steering.Steering(wheel.heartbeat, fakes.Saved(),
+                                       lambda: now[0])
+    wheel.steering.hold(UUID, name)
+    now[0] = operation(name).patience_s
+    wheel.steering.handle_timer(now[0] - 1.0)
+    assert wheel.calls == [('hold',)]
+    wheel.steering.handle_timer(now[0])
+    wheel.see(Kind.STARTED)
+    assert wheel.calls == [('hold',), ('release',), WATCH]
+    # another one, within it, is as patient as any
+    wheel.steering.hold(UUID, 'pause')
+    assert wheel.calls[-1] == ('hold',)
+    wheel.steering.release(UUID, 'pause')
+    assert wheel.calls[-1] == ('release',)
+    assert wheel.steering.is_planned(UUID)
+    wheel.steering.release(UUID, name)
+    assert not wheel.steering.is_planned(UUID)
+    assert wheel.calls.count(('release',)) == 2
+
+
+def test_a_pause_is_held_for_ever(wheel):
+    wheel.see(Kind.PAUSED, reason='paused')
+    wheel.steering.handle_timer(1e12)
+    assert wheel.calls == [('hold',)]
+
+
 def test_a_pause_is_no_operation(wheel):
     wheel.see(Kind.PAUSED, reason='paused')
     assert not wheel.steering.is_planned(UUID)
@@ -150,6 +195,38 @@ def test_present_is_watched_once(wheel):
     assert wheel.calls == [WATCH]
 
 
+def test_present_is_taken_up_where_it_was_left(wheel):
+    wheel.saved.guest, wheel.saved.said = Guest.LOST, {'db': Health.DEGRADED}
+    wheel.steering.present(UUID, wheel.entry)
+    assert wheel.heartbeat.began == (Guest.LOST, {'db': Health.DEGRADED})
+
+
+@pytest.mark.parametrize('asked, due', [
+    ('0', steering.REBOOT_DEADLINE_S), ('50', 50)])
+def test_one_that_was_rebooting_is_to_beat_again(asked, due):
+    wheel = Wheel(boot_deadline_s=asked)
+    wheel.saved.has_rebooted = True
+    wheel.steering.present(UUID, wheel.entry)
+    assert wheel.heartbeat.policies[UUID].boot_deadline_s == due
+    # once more before it beats
+    wheel.see(Kind.REBOOTED)
+    assert wheel.heartbeat.policies[UUID].boot_deadline_s == due
+
+
+def test_a_guest_that_was_paused_is_taken_up_when_it_is_resumed(wheel):
+    wheel.saved.guest = Guest.BEATING
+    wheel.see(Kind.RESUMED)
+    assert wheel.heartbeat.began == (Guest.BEATING, {})
+
+
+@pytest.mark.parametrize('kind', [Kind.STARTED, Kind.REBOOTED])
+def test_one_that_is_started_begins_anew(wheel, kind):
+    wheel.saved.guest = Guest.BEATING
+    wheel.see(kind)
+    assert wheel.heartbeat.began[0] is Guest.WAITING
+    assert not wheel.heartbeat.began[1]
+
+
 def test_a_guest_under_an_operation_is_not_forgotten(wheel):
     dropped = []
     wheel.steering.hold(UUID, 'spawn')
@@ -192,6 +269,17 @@ def test_not_where_it_never_beat_or_nova_reboots_it(wheel):
     assert not wheel.steering._rebooted
 
 
+@pytest.mark.parametrize('name', ['snapshot', 'detach_volume',
+                                  'trigger_crash_dump'])
+def test_a_reboot_during_anything_else_is_its_own(wheel, name):
+    wheel.see(Kind.STARTED)
+    wheel.heartbeat.established = True
+    wheel.steering.hold(UUID, name)
+    wheel.see(Kind.REBOOTED)
+    assert (wheel.heartbeat.policies[UUID].boot_deadline_s
+            == steering.REBOOT_DEADLINE_S)
+
+
 def test_a_claim_keeps_operations_waiting_and_they_keep_claims_away(wheel):
     clock = [0.0]
 
@@ -201,7 +289,8 @@ def test_a_claim_keeps_operations_waiting_and_they_keep_claims_away(wheel):
             waiting.unclaim(UUID)
         slept.append(seconds)
     slept = []
-    waiting = steering.Steering(wheel.heartbeat, lambda: clock[0], sleep)
+    waiting = steering.Steering(wheel.heartbeat, fakes.Saved(),
+                                lambda: clock[0], sleep)
     assert waiting.claim(UUID)
     waiting.hold(UUID, 'reboot')
     waiting.wait_for_action(UUID)
@@ -220,3 +309,17 @@ def test_has_not_recovered_whatever_the_misses(wheel):
     wheel.see(Kind.STARTED)
     wheel.heartbeat.lost = True
     assert wheel.steering.has_not_recovered(UUID)
+
+
+@pytest.mark.parametrize('established', [True, False])
+def test_who_answered_at_its_old_host_is_missed_at_once(wheel, established):
+    wheel.see(Kind.STARTED, reason='migrated')
+    wheel.heartbeat.established = established
+    before = len(wheel.calls)
+    wheel.steering.was_heard(UUID, wheel.entry)
+    assert (len(wheel.calls) > before) is not established
+
+
+def test_who_is_not_watched_here_is_not_missed(wheel):
+    wheel.steering.was_heard(UUID, wheel.entry)
+    assert wheel.calls == []

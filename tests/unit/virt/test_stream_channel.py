@@ -398,10 +398,10 @@ def test_the_thread(monkeypatch):
     start = stream_channel.StreamChannels._start
     way = Way(monkeypatch)
     monkeypatch.setattr(stream_channel.StreamChannels, '_start', start)
+    way.libvirt.takes = lambda: way.libvirt.streams[0].say(b'beat')
     ours = way.channels.open(UUID)
     ours.setblocking(True)
     ours.settimeout(30)
-    way.libvirt.streams[0].incoming = [b'beat']
     assert ours.recv(100) == b'beat'
     way.channels.close(30)
     assert not way.channels._thread.is_alive()

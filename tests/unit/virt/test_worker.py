@@ -185,3 +185,14 @@ def test_a_call_comes_back_from_the_thread(made):
         assert made.worker.call(lambda: 'answer', timeout_s=30) == 'answer'
     finally:
         made.worker.stop(timeout_s=30)
+
+
+def test_what_waits_at_the_stop_is_written_down(made, monkeypatch):
+    monkeypatch.setattr(worker, 'MAX_TURN_S', 0)
+    for _ in range(3):
+        made.parts.inbox.put(FAULT)
+    made.worker._stopping = True
+    made.worker.start()
+    made.worker.stop(timeout_s=30)
+    assert made.parts.inbox.depth == 0
+    assert made.diary.lines[0] == 'watchdog_expired'

@@ -1,0 +1,191 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+import pytest
+
+from nova_vmhealth.core import reconcile
+from nova_vmhealth.core.reconcile import Doing
+from nova_vmhealth.core import transitions
+from nova_vmhealth.core.vocabulary import Cause
+from nova_vmhealth.core.vocabulary import Condition
+from nova_vmhealth.core.vocabulary import Kind
+from nova_vmhealth.core.vocabulary import Observation
+from nova_vmhealth.core.vocabulary import Severity
+
+UUID = '6f70656e-7374-6163-6b20-6865616c7468'
+DISK = reconcile.DiskError('virtio-disk0', '/disk', 'enospc')
+
+
+def conditions(*causes):
+    return [Condition(cause, '', Severity.CRITICAL, 1.0, 1)
+            for cause in causes]
+
+
+def told(state, active=(), held=False, disks=()):
+    """What is said of a guest that ought to run: kind or cause, reason."""
+    finding = reconcile.finding_of(state)
+    return [(obs.cause or obs.kind, obs.details.get('reason'))
+            for obs in reconcile.observations(
+                finding, UUID, 5.0, reconcile.news(
+                    finding, conditions(*active)), disks, held)]
+
+
+# virDomainState and its reasons, each that libvirt has.
+@pytest.mark.parametrize('state, seen', [
+    (None, [(Kind.STOPPED, 'missing')]),
+    ((0, 0), []),
+    *(((1, reason), []) for reason in range(12)),
+    ((2, 0), []),
+    ((3, 0), [(Kind.PAUSED, 'paused')]),             # unknown
+    ((3, 1), [(Kind.PAUSED, 'paused')]),             # user
+    ((3, 2), [(Kind.PAUSED, 'paused')]),             # migration
+    ((3, 3), [(Kind.PAUSED, 'paused')]),             # save
+    ((3, 4), [(Kind.PAUSED, 'paused')]),             # dump
+    ((3, 5), [(Cause.IO_ERROR, None), (Kind.PAUSED, 'ioerror')]),
+    ((3, 6), [(Cause.WATCHDOG_EXPIRED, None), (Kind.PAUSED, 'watchdog')]),
+    ((3, 7), [(Kind.PAUSED, 'paused')]),             # from snapshot
+    ((3, 8), [(Kind.PAUSED, 'paused')]),             # shutting down
+    ((3, 9), [(Kind.PAUSED, 'paused')]),             # snapshot
+    ((3, 10), [(Cause.GUEST_CRASHED, 'panicked')]),
+    ((3, 11), [(Kind.PAUSED, 'paused')]),            # starting up
+    ((3, 12), [(Kind.PAUSED, 'paused')]),            # post-copy
+    ((3, 13), [(Kind.PAUSED, 'postcopy_failed')]),
+    ((3, 14), [(Kind.PAUSED, 'api_error')]),
+    ((4, 0), []),
+    ((4, 1), []),
+    ((5, 0), [(Kind.STOPPED, 'missing')]),           # unknown
+    ((5, 1), [(Kind.STOPPED, 'shutdown')]),
+    ((5, 2), [(Kind.STOPPED, 'destroyed')]),
+    ((5, 3), [(Kind.STOPPED, 'failed')]),            # crashed
+    ((5, 4), [(Kind.STOPPED, 'missing')]),           # migrated
+    ((5, 5), [(Kind.STOPPED, 'missing')]),           # saved
+    ((5, 6), [(Kind.STOPPED, 'missing')]),           # failed to start
+    ((5, 7), [(Kind.STOPPED, 'missing')]),           # from snapshot
+    ((5, 8), [(Kind.STOPPED, 'failed')]),            # daemon
+    ((6, 0), [(Cause.GUEST_CRASHED, 'panicked')]),
+    ((6, 1), [(Cause.GUEST_CRASHED, 'panicked')]),
+    ((7, 0), [(Kind.PAUSED, 'paused')]),
+    ((8, 0), []),                                    # of a later libvirt
+    ((3, 99), [(Kind.PAUSED, 'paused')]),
+    ((5, 99), [(Kind.STOPPED, 'missing')]),
+])
+def test_each_state_is_told_in_the_words_of_the_live_events(state, seen):
+    assert told(state) == seen
+
+
+@pytest.mark.parametrize('finding', [
+    *reconcile.STATES.values(), *reconcile.REASONS.values()])
+def test_the_ledger_gives_each_finding_its_causes(finding):
+    """Its own table makes of the observations what this one promises."""
+    causes = set()
+    for obs in reconcile.observations(
+            finding, UUID, 5.0, finding.causes, (), True):
+        by_guest = obs.details.get('by') == 'guest'
+        causes.add(obs.cause or (
+            Cause.GUEST_SHUTDOWN if by_guest else transitions.RAISES[
+                obs.kind, obs.details['reason']]))
+    assert causes == set(finding.causes)
+
+
+def test_nobody_saw_it_and_the_event_says_so():
+    assert reconcile.observations(
+        reconcile.finding_of((5, 3)), UUID, 5.0, (Cause.QEMU_FAILED,), (),
+        False) == [Observation(
+            Kind.STOPPED, UUID, 5.0,
+            details={'reason': 'failed', 'found_by': 'reconciliation'})]
+
+
+def test_a_disk_has_the_alias_that_live_events_give_it():
+    first, second = reconcile.observations(
+        reconcile.finding_of((3, 5)), UUID, 5.0,
+        (Cause.IO_ERROR, Cause.PAUSED_UNEXPECTEDLY), (DISK,), False)
+    assert (first.cause, first.subject) == (Cause.IO_ERROR, 'virtio-disk0')
+    assert first.details == {
+        'device': 'virtio-disk0', 'path': '/disk', 'action': 'pause',
+        'reason': 'enospc', 'found_by': 'reconciliation'}
+    assert second.kind is Kind.PAUSED
+
+
+@pytest.mark.parametrize('active, state', [
+    ((Cause.QEMU_FAILED,), (5, 3)),
+    ((Cause.QEMU_FAILED,), (5, 0)),      # all that a second restart leaves
+    ((Cause.GUEST_CRASHED,), (5, 3)),
+    ((Cause.GUEST_SHUTDOWN,), (5, 1)),
+    ((Cause.STOPPED_UNEXPECTEDLY,), (5, 2)),
+    ((Cause.NOT_RUNNING,), None),
+    ((Cause.GUEST_CRASHED,), (6, 1)),
+])
+def test_what_is_told_already_is_no_news(active, state):
+    assert told(state, active) == []
+
+
+@pytest.mark.parametrize('active, held, seen', [
+    ((Cause.IO_ERROR, Cause.PAUSED_UNEXPECTEDLY), True, []),
+    # told by an earlier run: the heartbeat is yet to hold
+    ((Cause.IO_ERROR, Cause.PAUSED_UNEXPECTEDLY), False,
+     [(Kind.PAUSED, 'paused')]),
+    ((Cause.IO_ERROR,), True, [(Kind.PAUSED, 'ioerror')]),
+    ((Cause.PAUSED_UNEXPECTEDLY,), True, [(Cause.IO_ERROR, None)]),
+])
+def test_of_a_pause_what_is_missing_is_told(active, held, seen):
+    assert told((3, 5), active, held) == seen
+
+
+def test_a_pause_explains_no_stop():
+    assert told((5, 3), [Cause.PAUSED_UNEXPECTEDLY]) == [
+        (Kind.STOPPED, 'failed')]
+
+
+@pytest.mark.parametrize('active, unseen, kind', [
+    ((), True, None),
+    ((Cause.NOT_RUNNING,), False, Kind.STARTED),
+    ((Cause.QEMU_FAILED,), False, Kind.STARTED),
+    ((Cause.GUEST_SHUTDOWN, Cause.PAUSED_UNEXPECTEDLY), False, Kind.STARTED),
+    ((Cause.PAUSED_UNEXPECTEDLY,), False, Kind.RESUMED),
+    # its crash kernel may run
+    ((Cause.GUEST_CRASHED,), False, None),
+    ((Cause.GUEST_CRASHED,), True, Kind.STARTED),
+    # merely reported, maybe
+    ((Cause.IO_ERROR,), False, None),
+    ((Cause.IO_ERROR,), True, Kind.RESUMED),
+    ((Cause.WATCHDOG_EXPIRED,), False, None),
+    ((Cause.WATCHDOG_EXPIRED,), True, Kind.RESUMED),
+    # no matter of the domain's
+    ((Cause.HEARTBEAT_LOST, Cause.GUEST_UNHEALTHY), True, None),
+])
+def test_a_guest_that_runs_again(active, unseen, kind):
+    running = reconcile.finding_of((1, 1))
+    assert reconcile.ended(running, conditions(*active), unseen) is kind
+
+
+@pytest.mark.parametrize('state', [None, (3, 1), (4, 0), (5, 0), (6, 1)])
+def test_nothing_ends_while_it_does_not_run(state):
+    finding = reconcile.finding_of(state)
+    assert finding.doing is not Doing.RUNNING
+    assert reconcile.ended(finding, conditions(*Cause), True) is None
+
+
+@pytest.mark.parametrize('vm_state, task_state, host, expected', [
+    ('active', None, 'here', True),
+    ('rescued', None, 'here', True),
+    ('active', 'powering-off', 'here', False),
+    ('active', 'migrating', 'here', False),
+    ('active', None, 'there', False),
+    ('active', None, None, False),
+    *((state, None, 'here', False) for state in (
+        'building', 'paused', 'suspended', 'stopped', 'resized', 'error',
+        'deleted', 'soft-delete', 'shelved', 'shelved_offloaded', None)),
+])
+def test_when_nova_expects_it_to_run(vm_state, task_state, host, expected):
+    assert reconcile.ought_to_run(
+        vm_state, task_state, host, 'here') is expected
