@@ -12,17 +12,25 @@
 
 """What all tests share."""
 
-import importlib.util
 import os
 
 import pytest
 
-if importlib.util.find_spec('nova') is not None:
-    # As nova-compute's entry point does, before anything imports eventlet:
-    # these tests run in native-thread mode, Nova 34's default.
-    os.environ.setdefault('OS_NOVA_DISABLE_EVENTLET_PATCHING', 'true')
-    from nova import monkey_patch
-    monkey_patch.patch(backend='threading')
+from tests import concurrency
+
+if concurrency.release() is not None:
+    concurrency.settle()
+
+# What touches no Nova: programs of their own, in a guest or at a consumer's,
+# some of which could not even run where eventlet has patched the process; and
+# the broker's outage. The lab is that of the newest Nova.
+ONCE = (
+    'tests/unit/cmd/test_listen.py', 'tests/unit/conformance',
+    'tests/unit/guest', 'tests/functional/test_conformance.py',
+    'tests/integration/test_live_migration.py',
+    'tests/integration/test_nova_compute.py',
+    'tests/integration/test_outage.py',
+)
 
 # Set by tools/test, and so in CI: there nothing may be skipped for want of a
 # part, or a whole room of tests would be silently empty.
@@ -37,9 +45,35 @@ def pytest_addoption(parser):
 
 
 def pytest_report_header(config):
-    """Say which of the two rules holds in this run."""
-    return 'missing real parts: %s' % (
-        'a failure' if REQUIRE_ALL else 'a skip')
+    """Say which rule and which mode hold in this run."""
+    lines = ['missing real parts: %s' % (
+        'a failure' if REQUIRE_ALL else 'a skip')]
+    if concurrency.release() is not None:
+        lines.append('Nova %d, %s' % (
+            concurrency.release(),
+            'native threads' if concurrency.is_native() else 'eventlet'))
+    return lines
+
+
+# xdist may not be there, and its hook is then nobody's.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """As many as there are CPUs; none under eventlet.
+
+    There a worker's own threads, which talk to the first process, would be
+    patched away from under it.
+    """
+    patched = (concurrency.release() is not None
+               and not concurrency.is_native())
+    return 0 if patched else os.cpu_count()
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what is the same whatever the release of Nova."""
+    for item in items:
+        path = item.path.relative_to(item.config.rootpath).as_posix()
+        if any(path.startswith(prefix) for prefix in ONCE):
+            item.add_marker(pytest.mark.once)
 
 
 @pytest.fixture(scope='session')
