@@ -23,6 +23,7 @@ import tempfile
 import pytest
 
 from tests.integration import clients
+from tests.integration import lab as lab_lib
 from tests.integration import services
 
 _KERNEL_ARGUMENTS = 'console=ttyS0 quiet '
@@ -41,6 +42,8 @@ def pytest_collection_modifyitems(items):
         if (item.path.parent == pathlib.Path(__file__).parent
                 and not item.get_closest_marker('timeout')):
             item.add_marker(pytest.mark.timeout(300))
+    # The lab is brought up once, and not beside what measures.
+    items.sort(key=lambda item: 'lab' in getattr(item, 'fixturenames', ()))
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -127,6 +130,37 @@ def driver(libvirtd, broker, guest_folder, folder):
                                     broker, guest_folder)
     yield process
     process.stop()
+
+
+@pytest.fixture(scope='session')
+def lab(machine, require):
+    """The lab, up: its folder. It is left as it was found."""
+    installed = os.path.exists(os.path.join(lab_lib.FOLDER, 'venv-nova'))
+    require(installed or os.environ.get('NOVA_VMHEALTH_REQUIRE_ALL'),
+            'integration: no lab in %s; run tools/lab/up' % lab_lib.FOLDER)
+    was_up = lab_lib.is_up()
+    lab_lib.tool('up')
+    yield lab_lib.FOLDER
+    if not was_up:
+        lab_lib.tool('down')
+
+
+@pytest.fixture
+def lab_bus(lab, tmp_path):
+    """What a listener hears of the lab's instances."""
+    url = 'rabbit://guest:guest@127.0.0.1:%d/' % lab_lib.port(6)
+    listener = clients.Listener(tmp_path / 'listener.log', url)
+    yield listener
+    listener.stop()
+
+
+@pytest.fixture
+def delete_later(lab):
+    """A function that has a server of the lab deleted after the test."""
+    servers = []
+    yield servers.append
+    for server in servers:
+        lab_lib.openstack('server', 'delete', '--wait', server)
 
 
 @pytest.fixture(scope='session')

@@ -14,8 +14,9 @@
 
 ``catalogue``: keystone's endpoints and the service role, before the other
 services start. ``content FOLDER``: images and flavors, from the guest's
-files. ``wait-compute BEGAN PID``: until nova-compute, process PID, has said
-that it is up after BEGAN (ISO 8601, or empty). ``remove-servers``: all.
+files. ``wait-compute BEGAN PID [HOST]``: until nova-compute, process PID, has
+said that it is up after BEGAN (ISO 8601, or empty). ``enable HOST`` and
+``disable HOST``: whether servers may come. ``remove-servers``: all.
 """
 
 import os
@@ -113,18 +114,37 @@ def _flavor(cloud, name, extra_specs):
         cloud.compute.create_flavor_extra_specs(flavor, extra_specs)
 
 
-def wait_compute(cloud, began, pid, patience_s=120):
+def wait_compute(cloud, began, pid, host='', patience_s=120):
     """Wait for a sign of life of this very nova-compute."""
     end = time.monotonic() + patience_s
     while time.monotonic() < end:
         if not os.path.exists('/proc/' + pid):
             sys.exit('nova-compute has ended')
-        for service in cloud.compute.services(binary='nova-compute'):
+        for service in _computes(cloud, host):
             seen = service.updated_at or ''
             if service.state == 'up' and seen and seen > began:
                 return
         time.sleep(0.5)
     sys.exit('nova-compute does not report in %d s' % patience_s)
+
+
+def _computes(cloud, host):
+    """Give the services of a host; by default the one with nova-compute."""
+    return [service for service in cloud.compute.services(
+                binary='nova-compute')
+            if (service.host == host if host
+                else service.host != os.environ['HOST_2'])]
+
+
+def enable(cloud, host):
+    for service in _computes(cloud, host):
+        cloud.compute.enable_service(service)
+
+
+def disable(cloud, host):
+    for service in _computes(cloud, host):
+        cloud.compute.disable_service(
+            service, disabled_reason='tools/lab/second down')
 
 
 def remove_servers(cloud):
@@ -139,6 +159,8 @@ COMMANDS = {
     'catalogue': catalogue,
     'content': content,
     'wait-compute': wait_compute,
+    'enable': enable,
+    'disable': disable,
     'remove-servers': remove_servers,
 }
 
