@@ -27,6 +27,7 @@ from nova_vmhealth.notifications import database
 from nova_vmhealth.notifications import delivery
 from nova_vmhealth.notifications import publisher
 from nova_vmhealth.virt import channel
+from nova_vmhealth.virt import collector
 from nova_vmhealth.virt import host as health_host
 from nova_vmhealth.virt import identity
 from nova_vmhealth.virt import monitor
@@ -84,6 +85,7 @@ class HealthLibvirtDriver(driver.LibvirtDriver):
             LOG.warning('No instance.health notification will be sent: %s',
                         problem)
         self.vmhealth_monitor.start()
+        collector.spare()
 
     def _new_monitor(self, host):
         group = CONF[conf.GROUP]

@@ -37,6 +37,7 @@ from nova.virt import virtapi  # noqa: E402
 from oslo_log import log as logging  # noqa: E402
 
 from nova_vmhealth.virt import driver  # noqa: E402
+from nova_vmhealth.virt import collector  # noqa: E402
 from nova_vmhealth.virt import host as health_host  # noqa: E402
 from nova_vmhealth.virt import libvirt_events  # noqa: E402
 from nova_vmhealth.virt import native  # noqa: E402
@@ -63,6 +64,7 @@ class Driver(driver.HealthLibvirtDriver):
         self._host.initialize()
         self.connection = self._host.get_connection()
         self.vmhealth_monitor.start()
+        collector.spare()
 
     def domains(self, count):
         """Make instances that the driver knows, and their domains."""
