@@ -36,8 +36,8 @@ from nova import objects  # noqa: E402
 from nova.virt import virtapi  # noqa: E402
 from oslo_log import log as logging  # noqa: E402
 
-from nova_vmhealth.virt import driver  # noqa: E402
 from nova_vmhealth.virt import collector  # noqa: E402
+from nova_vmhealth.virt import driver  # noqa: E402
 from nova_vmhealth.virt import host as health_host  # noqa: E402
 from nova_vmhealth.virt import libvirt_events  # noqa: E402
 from nova_vmhealth.virt import native  # noqa: E402
