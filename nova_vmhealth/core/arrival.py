@@ -17,8 +17,9 @@ from typing import Optional, Sequence
 from nova_vmhealth.core.vocabulary import HealthEvent
 from nova_vmhealth.core.vocabulary import Kind
 
-# Nova tells the new host within a second or so that the guest is there; where
-# its old host died in between it never does.
+# Nova tells the new host within a second or so that the guest is there, and
+# before that there is nothing to tell of it, as a rule. Where its old
+# host died Nova never does.
 KEEP_S = 60.0
 # A guest may say a lot at once; kept are some kilobytes of each event.
 MAX_KEPT = 100
@@ -29,7 +30,8 @@ class Arrival:
 
     :ivar events: what is kept back, in order
     :ivar until: when it is told without waiting any longer, on the caller's
-        monotonic clock; None while the guest does not run here
+        monotonic clock; None while the guest does not run here and nothing is
+        kept back
     :ivar over: whether that is so
     """
 
@@ -51,7 +53,8 @@ class Arrival:
         :returns: what is told now: nothing, or all once it is over
         """
         self.events += events
-        if kind is Kind.RESUMED and self.until is None:
+        is_there = kind is Kind.RESUMED or bool(self.events)
+        if is_there and self.until is None:
             self.until = now + KEEP_S
         self.over = (len(self.events) > MAX_KEPT
                      or self.until is not None and now >= self.until)

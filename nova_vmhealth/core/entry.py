@@ -24,8 +24,11 @@ import enum
 import math
 from typing import Any, Mapping
 
+from nova_vmhealth.core.flapping import FlapDamper
+from nova_vmhealth.core.operations import Operations
 from nova_vmhealth.core.saving import Record
 from nova_vmhealth.core.saving import Times
+from nova_vmhealth.core.settings import Settings
 from nova_vmhealth.core.transitions import When
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Condition
@@ -90,7 +93,6 @@ class Entry:
             'cause': self.cause.value, 'subject': self.subject,
             'since': self.since, 'occurred_at': self.occurred_at,
             'detected_at': self.detected_at,
-            'seen_at': times.save(self.seen_now),
             'details': dict(self.details), 'source': self.source,
             'raised_at': times.save(self.raised_now),
             'told_at': times.save(self.told_now),
@@ -103,12 +105,15 @@ class Entry:
     def restored(cls, saved: Record, times: Times) -> 'Entry':
         """Return the entry that a record is of.
 
+        Nobody was listening meanwhile: what is over when it is not seen for
+        some time has all of that time again.
+
         :raises nova_vmhealth.exception.InvalidRecord: it is of none
         """
         return cls(
             saved.word('cause', Cause), saved.text('subject'),
             saved.time('since'), saved.time('occurred_at'),
-            saved.time('detected_at'), times.past(saved.time('seen_at')),
+            saved.time('detected_at'), times.now,
             saved.texts('details'), saved.text('source'),
             times.past(saved.time_or_none('raised_at')),
             times.past(saved.time_or_none('told_at')),
@@ -142,3 +147,27 @@ class Entry:
         return (when is When.ALWAYS
                 or when is When.IF_IT_PAUSED and self.paused
                 or when is When.IF_RESUMED_SINCE and self.resumed)
+
+    def due(self, settings: Settings, operations: Operations,
+            damper: FlapDamper) -> float:
+        """Return when there is something to do about it; inf for never.
+
+        :param operations: what Nova is doing to the instance
+        :param damper: knows whether its source flaps
+        """
+        if self.phase is Phase.HELD:
+            if damper.flaps(self.source):
+                return math.inf
+            ready = self.raised_now + settings.raise_interval_s
+            return max(ready, operations.held_until(self.cause))
+        if self.phase is Phase.GONE:
+            return math.inf
+        update = (self.told_now + settings.update_interval_s
+                  if self.update_pending else math.inf)
+        return min(update, self.quiet_at(settings))
+
+    def quiet_at(self, settings: Settings) -> float:
+        """Return when it is over unless it is seen again; inf for never."""
+        if self.cause is Cause.IO_ERROR and not self.paused:
+            return self.seen_now + settings.io_error_quiet_s
+        return math.inf

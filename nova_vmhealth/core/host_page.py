@@ -30,6 +30,8 @@ from nova_vmhealth import exception
 # An event names that many instances at most, at some 80 bytes each.
 MAX_NAMED = 1000
 
+_CAUSES = {cause.value: cause for cause in HostCause}
+
 
 class HostPage:
     """What is known of the host; it is not thread safe.
@@ -42,9 +44,6 @@ class HostPage:
         self._sequence = 0
         # cause -> event_id of what raised it
         self._active: dict[HostCause, str] = {}
-
-    def is_active(self, cause: HostCause) -> bool:
-        return cause in self._active
 
     def number(self, event: HostEvent) -> HostEvent:
         """Give an event that is told its place among all of the host's.
@@ -116,9 +115,11 @@ class HostPage:
         """
         try:
             sequence = record['sequence']
-            active = {HostCause(word): str(event_id)
-                      for word, event_id in record['active'].items()}
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            # One that only a later release knows cannot be cleared by this.
+            active = {_CAUSES[word]: str(event_id)
+                      for word, event_id in record['active'].items()
+                      if word in _CAUSES}
+        except (AttributeError, KeyError, TypeError) as error:
             raise exception.InvalidRecord(reason=repr(error)) from error
         if type(sequence) is not int or sequence < 0:
             raise exception.InvalidRecord(reason=f'sequence {sequence!r}')

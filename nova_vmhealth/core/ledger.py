@@ -24,19 +24,24 @@ what it has to tell already (:meth:`Ledger.defer`).
 """
 
 import dataclasses
-from typing import Any, Callable, Mapping, Optional
+import heapq
+from typing import Any, Callable, Iterable, Mapping, Optional
 
 from nova_vmhealth.core.arrival import Arrival
 from nova_vmhealth.core.page import Page
-from nova_vmhealth.core.page import Settings
 from nova_vmhealth.core import saving
 from nova_vmhealth.core.session_table import Guest
+from nova_vmhealth.core.settings import Settings
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Condition
 from nova_vmhealth.core.vocabulary import Health
 from nova_vmhealth.core.vocabulary import HealthEvent
 from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.core.vocabulary import Observation
+
+# Instances whose time has come are attended to in parts, so that of hundreds
+# none is told by a clock that was read long before: some ten milliseconds.
+MAX_DUE = 32
 
 
 class Ledger:
@@ -99,13 +104,17 @@ class Ledger:
     def handle_timer(self, now: float, wall: float) -> list[HealthEvent]:
         """Do what time alone asks for; harmless when called too early.
 
+        Of at most MAX_DUE instances; the deadline of the rest stays where it
+        is, in the past.
+
         :param now: the caller's monotonic clock, seconds
         :param wall: wall clock, seconds since the epoch
         :returns: what to tell, in order
         """
-        due = [uuid for uuid, at in self._deadlines.items() if at <= now]
+        due = heapq.nsmallest(MAX_DUE, (
+            (at, uuid) for uuid, at in self._deadlines.items() if at <= now))
         events = []
-        for uuid in due:
+        for _, uuid in due:
             told = self._pages[uuid].handle_timer(now, wall)
             if uuid in self._arrivals:
                 told = self._arrivals[uuid].keep(told, None, now)
@@ -137,8 +146,9 @@ class Ledger:
     def defer(self, instance_uuid: str) -> None:
         """Keep what is told of an instance that comes, until :meth:`adopt`.
 
-        Not for ever: a while after it was resumed here, and when there is too
-        much of it, it is told with numbers of its own.
+        Not for ever: a while after it was resumed here, or after the first
+        that is kept, and when there is too much of it, it is told with numbers
+        of its own.
         """
         self._left.discard(instance_uuid)
         self._arrivals.setdefault(instance_uuid, Arrival())
@@ -174,15 +184,42 @@ class Ledger:
         page = self._pages.get(instance_uuid)
         return page.is_planned if page else False
 
+    def explains(self, instance_uuid: str, causes: Iterable[Cause]) -> bool:
+        """Say whether Nova may be why a domain is not as it was.
+
+        By an operation that is on, or its grace.
+
+        :param causes: what would be wrong with the domain
+        """
+        page = self._pages.get(instance_uuid)
+        return page.explains(causes) if page else False
+
+    def is_running(self, instance_uuid: str) -> bool:
+        """Say whether an instance runs, as far as is known.
+
+        Paused or not. Nothing is known of one that was not observed yet: it
+        is taken to run, as one does that Nova has just begun with.
+        """
+        page = self._pages.get(instance_uuid)
+        return page.standing.running if page else True
+
     def guest(self, instance_uuid: str) -> Guest:
         """Return how the heartbeat of an instance stands."""
         page = self._pages.get(instance_uuid)
-        return page.guest if page else Guest.WAITING
+        return page.standing.guest if page else Guest.WAITING
 
     def rebooted(self, instance_uuid: str) -> bool:
         """Say whether the guest is to answer again after its own reboot."""
         page = self._pages.get(instance_uuid)
-        return page is not None and page.rebooted
+        return page is not None and page.standing.rebooted
+
+    def beat_when_saved(self, instance_uuid: str) -> bool:
+        """Say whether the guest had answered when it was saved to disk.
+
+        From then on until it is started again.
+        """
+        page = self._pages.get(instance_uuid)
+        return page is not None and page.standing.beat_when_saved
 
     def said(self, instance_uuid: str) -> Mapping[str, Health]:
         """Return what the guest says is not well.
@@ -194,35 +231,37 @@ class Ledger:
 
     # -- on disk and back ----------------------------------------------------
 
-    def changed(
-        self, now: float, wall: float,
-    ) -> dict[str, Optional[dict[str, Any]]]:
-        """Return the records of the pages that changed since the last call.
+    def touched(self) -> list[str]:
+        """Return the instances of which :meth:`changed` may have something."""
+        # A page that says more than was told would never be told.
+        return [uuid for uuid in self._touched
+                if uuid not in self._arrivals
+                or not self._arrivals[uuid].events]
 
+    def changed(
+        self, instance_uuid: str, now: float, wall: float,
+    ) -> dict[str, Optional[dict[str, Any]]]:
+        """Return the record of a page, if it changed since the last call.
+
+        :param instance_uuid: one of :meth:`touched`, which it leaves
         :param now: the caller's monotonic clock, seconds
         :param wall: wall clock, seconds since the epoch
-        :returns: instance uuid -> what JSON can write down; None for a page
-            that is no more
+        :returns: instance uuid -> what JSON can write down, None for a page
+            that is no more; empty where nothing has changed
         """
-        touched, self._touched = self._touched, set()
-        times = saving.Times(now, wall)
         records: dict[str, Optional[dict[str, Any]]] = {}
-        for uuid in touched:
-            page = self._pages.get(uuid)
-            if uuid in self._arrivals and self._arrivals[uuid].events:
-                # A page that says more than was told would never be told.
-                self._touched.add(uuid)
-                continue
-            if page is None:
-                self._marks.pop(uuid, None)
-                records[uuid] = None
-            elif self._marks.get(uuid) != (mark := page.mark):
-                self._marks[uuid] = mark
-                records[uuid] = page.save(times)
+        page = self._pages.get(instance_uuid)
+        if page is None:
+            records[instance_uuid] = None
+            self._marks.pop(instance_uuid, None)
+        elif self._marks.get(instance_uuid) != (mark := page.mark):
+            records[instance_uuid] = page.save(saving.Times(now, wall))
+            self._marks[instance_uuid] = mark
+        self._touched.discard(instance_uuid)
         return records
 
     def restore(self, instance_uuid: str, saved: Any, now: float,
-                wall: float) -> None:
+                wall: float) -> bool:
         """Take up a page where an earlier run left it.
 
         What it was in the middle of is over: a planned operation has only its
@@ -231,20 +270,28 @@ class Ledger:
         :param saved: what :meth:`changed` gave
         :param now: the caller's monotonic clock, seconds
         :param wall: wall clock, seconds since the epoch
+        :returns: whether all of it was; what another release wrote may be
+            known in part only
         :raises nova_vmhealth.exception.InvalidRecord: it is no such record;
             nothing has changed
         """
         page = Page(instance_uuid, self._settings, self._new_id)
-        page.restore(saving.Record(saved), saving.Times(now, wall))
+        whole = page.restore(saving.Record(saved), saving.Times(now, wall))
         self._pages[instance_uuid] = page
         self._marks[instance_uuid] = page.mark
         self._arm(instance_uuid)
         self._touched.discard(instance_uuid)
+        return whole
 
     def rewrite(self, instance_uuid: str) -> None:
         """Have :meth:`changed` give a page that is not what it was saved."""
         self._marks.pop(instance_uuid, None)
         self._touched.add(instance_uuid)
+
+    def rewrite_all(self) -> None:
+        """Have :meth:`changed` give every page: nothing of it is saved."""
+        self._marks.clear()
+        self._touched.update(self._pages)
 
     def _page(self, uuid: str) -> Page:
         if uuid not in self._pages:

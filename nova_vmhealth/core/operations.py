@@ -10,8 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
-
 """What Nova is doing to one instance: the ledger's planned operations.
 
 What an operation explains is said in one table, :data:`OPERATIONS`. What it
@@ -22,7 +20,7 @@ effects of none.
 import dataclasses
 import math
 import types
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Iterable, Iterator, Mapping, Optional
 
 from nova_vmhealth.core.saving import Record
 from nova_vmhealth.core.saving import Times
@@ -160,9 +158,22 @@ OPERATIONS: Mapping[str, Operation] = types.MappingProxyType({
 _OTHER = _REPLACED
 
 
-def operation(name: str) -> Operation:
+def row_of(name: str) -> Operation:
     """Return what the operation of that name explains."""
     return OPERATIONS.get(name, _OTHER)
+
+
+def explain(names: Iterable[str], causes: Iterable[Cause]) -> bool:
+    """Say whether operations may be why a domain is not as it was.
+
+    :param names: the operations
+    :param causes: what would be wrong with the domain
+    """
+    return any(
+        # It ends the domain, or makes another one.
+        Cause.STOPPED_UNEXPECTEDLY in row.expects
+        or not (row.expects | row.holds).isdisjoint(causes)
+        for row in map(row_of, names))
 
 
 class Operations:
@@ -211,21 +222,25 @@ class Operations:
 
     def expects(self, cause: Cause) -> bool:
         """Say whether a cause is no fault now."""
-        return any(cause in operation(name).expects for name in self._names())
+        return any(cause in row_of(name).expects for name in self._names())
 
     def holds(self, cause: Cause) -> bool:
         """Say whether a cause may be no fault, and waits."""
-        return any(cause in operation(name).holds for name in self._names())
+        return any(cause in row_of(name).holds for name in self._names())
+
+    def explains(self, causes: Iterable[Cause]) -> bool:
+        """Say whether one is why a domain is not as it was: see explain()."""
+        return explain(self._names(), causes)
 
     def held_until(self, cause: Cause) -> float:
         """Return until when a cause is held, on the caller's clock.
 
         :returns: seconds, minus infinity when nothing holds it
         """
-        times = [self._since[name] + operation(name).patience_s
-                 for name in self._on if cause in operation(name).holds]
+        times = [self._since[name] + row_of(name).patience_s
+                 for name in self._on if cause in row_of(name).holds]
         times += [until for name, until in self._graces.items()
-                  if cause in operation(name).holds]
+                  if cause in row_of(name).holds]
         return max(times, default=-math.inf)
 
     def deadline(self) -> float:
@@ -286,16 +301,16 @@ class Operations:
         yield from self._graces
 
     def _grace_of(self, name: str) -> float:
-        own = operation(name).grace_s
+        own = row_of(name).grace_s
         return self._grace_s if own is None else own
 
     def _end(self, name: str, now: float, failed: bool) -> None:
         self._on.pop(name, None)
         self._since.pop(name, None)
         self._graces.pop(name, None)
-        for other in operation(name).ends:
+        for other in row_of(name).ends:
             self._graces.pop(other, None)
-        if operation(name).explains:
+        if row_of(name).explains:
             # What was not done lasts no longer than what was begun.
             grace_s = self._grace_s if failed else self._grace_of(name)
             self._graces[name] = now + grace_s

@@ -21,15 +21,17 @@ its entries are held until it keeps still, and count for the health meanwhile.
 
 import dataclasses
 import math
-from typing import Any, Callable, Iterator, Mapping, Optional
+from typing import Any, Callable, Iterable, Iterator, Mapping, Optional
 
 from nova_vmhealth.core.entry import Entry
 from nova_vmhealth.core.entry import Phase
+from nova_vmhealth.core.flap_teller import FlapTeller
 from nova_vmhealth.core.flapping import FlapDamper
 from nova_vmhealth.core.operations import Operations
 from nova_vmhealth.core import reading
 from nova_vmhealth.core import saving
-from nova_vmhealth.core.session_table import Guest
+from nova_vmhealth.core.settings import Settings
+from nova_vmhealth.core.standing import Standing
 from nova_vmhealth.core import transitions
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Condition
@@ -39,7 +41,6 @@ from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.core.vocabulary import Observation
 from nova_vmhealth.core.vocabulary import SEVERITY
 from nova_vmhealth.core.vocabulary import Transition
-from nova_vmhealth import exception
 
 # A guest chooses the names of its audits, and so the number of conditions.
 # 64 are more than a person reads and keep an event's payload under 10 KiB.
@@ -48,34 +49,6 @@ MAX_CONDITIONS = 64
 # Every cause keeps room for one condition without a subject, into which
 # the named ones are folded once there are too many of them.
 _MAX_NAMED = MAX_CONDITIONS - len(Cause)
-
-# A condition that flaps is raised at most this often, seconds.
-_MAX_RAISE_INTERVAL_S = 1.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Settings:
-    """How patient the ledger is.
-
-    :ivar update_interval_s: least time between two updates of one condition,
-        seconds; between two raises of it, if that is less than a second
-    :ivar planned_grace_s: how long side effects of a planned operation are
-        expected after its end, seconds
-    :ivar io_error_quiet_s: an I/O error that did not pause the guest is over
-        after this time without another, seconds
-    :ivar flap_flips: how often one source may raise within the window until
-        it flaps; 0: as often as it likes
-    :ivar flap_window_s: that window, seconds
-    :ivar flap_quiet_s: a source flaps until it did not change for so long,
-        seconds
-    """
-
-    update_interval_s: float = 1.0
-    planned_grace_s: float = 10.0
-    io_error_quiet_s: float = 60.0
-    flap_flips: int = 5
-    flap_window_s: float = 60.0
-    flap_quiet_s: float = 60.0
 
 
 class Page:
@@ -91,34 +64,28 @@ class Page:
     ) -> None:
         self._uuid = instance_uuid
         self._settings = settings
-        # However rare updates are wanted, a fault that is back is told.
-        self._raise_interval_s = min(settings.update_interval_s,
-                                     _MAX_RAISE_INTERVAL_S)
         self._new_id = new_id
         self._entries: dict[tuple[Cause, str], Entry] = {}
         self._sequence = 0
         self._previous = Health.UNKNOWN
-        # transitions.NOTES sets these
-        self.guest = Guest.WAITING
-        # it had answered, rebooted by itself, and has not answered since
-        self.rebooted = False
-        self.beating = False
-        self.running = True
-        self.shutdown_by = ''
+        self.standing = Standing()
         self._operations = Operations(settings.planned_grace_s)
         self._damper = FlapDamper(
             settings.flap_flips, settings.flap_window_s,
             settings.flap_quiet_s)
         # An owner who leaves the cause ``flapping`` out wants each flip told.
         self._damps = False
-        # source that flaps -> the entry that says so
-        self._flapping: dict[str, Entry] = {}
+        self._flapping = FlapTeller(self._damper)
 
     # What others may ask
 
     @property
     def is_planned(self) -> bool:
         return self._operations.planned
+
+    def explains(self, causes: Iterable[Cause]) -> bool:
+        """Say whether Nova may be why the domain is not as it was."""
+        return self._operations.explains(causes)
 
     @property
     def health(self) -> Health:
@@ -127,16 +94,11 @@ class Page:
         for severity, health in transitions.WEIGHT.items():
             if severity in severities:
                 return health
-        return Health.HEALTHY if self.beating else Health.UNKNOWN
+        return Health.HEALTHY if self.standing.beating else Health.UNKNOWN
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
         return tuple(entry.condition for entry in self._active())
-
-    @property
-    def heard(self) -> bool:
-        """Whether the guest has answered since it was started."""
-        return self.guest not in (Guest.WAITING, Guest.OVERDUE)
 
     @property
     def sequence(self) -> int:
@@ -172,9 +134,11 @@ class Page:
             return []
         obs = reading.normalized(obs)
         cause = self._cause_of(obs)
-        self._note(obs, cause)
+        self.standing.note(obs, cause, self._operations)
         self._operations.note(obs, now)
-        events = [event for entry in self._ended_by(obs)
+        ended = reading.ended_by(obs, self._entries.values(),
+                                 self._operations, self.standing.running)
+        events = [event for entry in ended
                   for event in self._clear(entry, now, obs.occurred_at, wall)]
         if obs.kind is Kind.RESUMED:
             for entry in self._entries.values():
@@ -221,8 +185,7 @@ class Page:
     def mark(self) -> int:
         """Stands for all that may not be lost: another is a change."""
         return hash((
-            self._sequence, self.guest, self.rebooted, self.beating,
-            self.running, self.shutdown_by, self._operations.mark,
+            self._sequence, self.standing.mark, self._operations.mark,
             self._damper.mark,
             tuple(entry.mark for entry in self._entries.values())))
 
@@ -231,96 +194,52 @@ class Page:
         return {
             'version': saving.VERSION,
             'sequence': self._sequence,
-            'guest': self.guest.value,
-            'rebooted': self.rebooted,
-            'beating': self.beating,
-            'running': self.running,
-            'shutdown_by': self.shutdown_by,
+            **self.standing.save(),
             'operations': self._operations.save(times),
             'entries': [entry.save(times)
                         for entry in self._entries.values()],
             'sources': self._damper.save(times),
-            'flapping': {source: teller.subject
-                         for source, teller in self._flapping.items()},
+            'flapping': self._flapping.save(),
         }
 
-    def restore(self, saved: saving.Record, times: saving.Times) -> None:
+    def restore(self, saved: saving.Record, times: saving.Times) -> bool:
         """Take up what a record says, on a page on which nothing stands.
 
+        Of one in another release's form only the sequence, of which that of
+        the events has to go on.
+
+        :returns: whether nothing was left out
         :raises nova_vmhealth.exception.InvalidRecord: it says nothing; the
             page is of no use then
         """
-        if saved.count('version') != saving.VERSION:
-            raise exception.InvalidRecord(reason='it is of another release')
         self._sequence = saved.count('sequence')
-        self.guest = saved.word('guest', Guest)
-        self.rebooted = saved.flag('rebooted')
-        self.beating = saved.flag('beating')
-        self.running = saved.flag('running')
-        self.shutdown_by = saved.text('shutdown_by')
+        if saved.count('version') != saving.VERSION:
+            return False
+        self.standing.restore(saved)
         self._operations.restore(saved.record('operations'), times)
-        for record in saved.records('entries'):
+        records = saved.records('entries')
+        # A cause that another release knew is not told by this one.
+        known = [each for each in records if each.is_word('cause', Cause)]
+        for record in known:
             entry = Entry.restored(record, times)
             self._entries[entry.key] = entry
         self._damper.restore(saved.named('sources'), times)
-        for source, subject in saved.texts('flapping').items():
-            teller = self._entries.get((Cause.FLAPPING, subject))
-            if teller is None:
-                raise exception.InvalidRecord(reason='nobody tells a flapping')
-            self._flapping[source] = teller
-        if self._flapping.keys() != self._damper.flapping:
-            raise exception.InvalidRecord(reason='what flaps is not clear')
+        self._flapping.restore(saved.texts('flapping'), self._entries)
+        return len(known) == len(records)
 
     def _begin_turn(self, now: float) -> None:
         self._previous = self.health
         self._operations.expire(now)
+        interval_s = self._settings.raise_interval_s
         for entry in list(self._entries.values()):
             if (entry.phase is Phase.GONE
-                    and now >= entry.raised_now + self._raise_interval_s):
+                    and now >= entry.raised_now + interval_s):
                 del self._entries[entry.key]
 
-    # Reading an observation
-
     def _cause_of(self, obs: Observation) -> Optional[Cause]:
-        if obs.kind is Kind.FAULT:
-            return obs.cause
-        if obs.kind is Kind.AGENT_DISCONNECTED:
-            return Cause.AGENT_EXITED if self.beating else None
-        cause = transitions.RAISES.get(
-            (obs.kind, reading.reason_of(obs)),
-            transitions.RAISES.get((obs.kind, 'unknown')))
-        if (cause is Cause.STOPPED_UNEXPECTEDLY
-                and reading.reason_of(obs) == 'shutdown'
-                and (obs.details.get('by') or self.shutdown_by) == 'guest'):
-            cause = Cause.GUEST_SHUTDOWN
-        if (cause in transitions.PART_OF_A_CRASH
-                and any(entry.cause is Cause.GUEST_CRASHED
-                        and entry.phase is not Phase.GONE
-                        for entry in self._entries.values())):
-            return None
-        return cause
-
-    def _note(self, obs: Observation, cause: Optional[Cause]) -> None:
-        guest = self.guest
-        if obs.kind is Kind.REBOOTED:
-            self.rebooted = ((self.heard or self.rebooted)
-                             and not self.is_planned)
-        for name, value in transitions.NOTES.get(obs.kind, {}).items():
-            setattr(self, name, value)
-        if obs.kind is Kind.STOPPED and reading.reason_of(obs) == 'migrated':
-            self.guest = guest      # it goes on elsewhere, as it stood
-        self.guest = transitions.STANDS.get(cause, self.guest)
-        if obs.kind is Kind.FAULT and obs.cause in transitions.SILENCE:
-            self.beating = False
-
-    def _ended_by(self, obs: Observation) -> Iterator[Entry]:
-        rules = reading.clearing_rules(
-            obs, self._operations, self.running)
-        for entry in list(self._entries.values()):
-            if (entry.cause in rules
-                    and entry.matches(rules[entry.cause])
-                    and reading.is_about(obs, entry)):
-                yield entry
+        return reading.cause_of(
+            obs, self._entries.values(), beating=self.standing.beating,
+            shutdown_by=self.standing.shutdown_by)
 
     # From an entry to what is told
 
@@ -352,7 +271,7 @@ class Page:
         return self._clear(other, now, obs.occurred_at, wall)
 
     def _is_void(self, cause: Cause) -> bool:
-        if cause in transitions.SILENCE and not self.running:
+        if cause in transitions.SILENCE and not self.standing.running:
             return True
         return self._operations.expects(cause)
 
@@ -379,23 +298,7 @@ class Page:
         return entry
 
     def _due(self, entry: Entry) -> float:
-        """Return when the entry wants :meth:`_attend`; inf for never."""
-        interval = self._settings.update_interval_s
-        if entry.phase is Phase.HELD:
-            if self._damper.flaps(entry.source):
-                return math.inf
-            ready = entry.raised_now + self._raise_interval_s
-            return max(ready, self._operations.held_until(entry.cause))
-        if entry.phase is Phase.GONE:
-            return math.inf
-        update = (entry.told_now + interval if entry.update_pending
-                  else math.inf)
-        return min(update, self._quiet_at(entry))
-
-    def _quiet_at(self, entry: Entry) -> float:
-        if entry.cause is Cause.IO_ERROR and not entry.paused:
-            return entry.seen_now + self._settings.io_error_quiet_s
-        return math.inf
+        return entry.due(self._settings, self._operations, self._damper)
 
     def _attend_if_due(self, entry, now, wall) -> list[HealthEvent]:
         if self._due(entry) > now:
@@ -409,7 +312,7 @@ class Page:
             entry.phase = Phase.ACTIVE
             entry.raised_now = now
             return [self._tell(entry, Transition.RAISED, now)]
-        if self._quiet_at(entry) <= now:
+        if entry.quiet_at(self._settings) <= now:
             return self._clear(entry, now, wall, wall)
         return [self._tell(entry, Transition.UPDATED, now)]
 
@@ -418,10 +321,7 @@ class Page:
         if entry.phase is not Phase.GONE:
             self._damper.changes(entry.source, now)
         entry.phase = Phase.GONE
-        for source in [source for source, teller in self._flapping.items()
-                       if teller is entry]:
-            del self._flapping[source]
-            self._damper.end(source)
+        self._flapping.cleared(entry)
         if not was_told:
             return []
         entry.occurred_at, entry.detected_at = occurred_at, wall
@@ -430,11 +330,9 @@ class Page:
     def _begin_flapping(self, held, now, wall) -> list[HealthEvent]:
         """Tell of a source that it flaps, in place of the held entry."""
         source = held.source
-        obs = Observation(
-            Kind.FAULT, self._uuid, held.occurred_at, subject=source,
-            details=self._damper.details(held.cause))
+        obs = self._flapping.seen(self._uuid, held)
         teller = self._entry(Cause.FLAPPING, obs, now, wall)
-        self._flapping[source] = teller
+        self._flapping.begin(source, teller)
         events = self._observed(teller, obs, now, wall)
         for entry in list(self._active()):
             if entry.source == source:
@@ -451,10 +349,8 @@ class Page:
             details={**event.details, **transitions.WITHDRAWN})
 
     def _end_flapping(self, source, now, wall) -> list[HealthEvent]:
-        teller = self._flapping.pop(source)
-        # with too many subjects one entry tells of several sources
-        shared = any(other is teller for other in self._flapping.values())
-        events = [] if shared else self._clear(teller, now, wall, wall)
+        teller = self._flapping.end(source)
+        events = self._clear(teller, now, wall, wall) if teller else []
         # After it is told: what is raised next counts in its health too.
         self._damper.end(source)
         return events

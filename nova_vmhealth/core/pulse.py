@@ -20,10 +20,13 @@ from nova_vmhealth.core.challenges import Challenge
 from nova_vmhealth.core.outcomes import Established
 from nova_vmhealth.core.outcomes import Lost
 from nova_vmhealth.core.outcomes import Missed
+from nova_vmhealth.core.policy import Policy
 from nova_vmhealth.core.session_table import Event
 from nova_vmhealth.core.session_table import Guest
+from nova_vmhealth.core.session_table import Link
 from nova_vmhealth.core.session_table import step
 
+_HELD = (Link.HELD, Link.HELD_OPEN)
 _NEVER_SEEN = (Guest.WAITING, Guest.OVERDUE)
 # The first miss is told at most once in this many seconds: a guest may well
 # answer every other challenge.
@@ -46,7 +49,7 @@ class Pulse:
 
     __slots__ = ('guest', 'misses', '_taken_up', '_most_misses',
                  '_recover_beats', '_good_beats', '_beat_needs_sequence',
-                 '_first_missed_at', '_missed_from')
+                 '_first_missed_at', '_missed_from', '_boot_deadline')
 
     def __init__(self, guest: Guest, most_misses: int,
                  recover_beats: int) -> None:
@@ -59,6 +62,7 @@ class Pulse:
         self._good_beats = 0
         self._beat_needs_sequence = 0
         self._first_missed_at = self._missed_from = _LONG_AGO
+        self._boot_deadline = math.inf
 
     @property
     def established(self) -> bool:
@@ -127,6 +131,17 @@ class Pulse:
             self._missed_from = now + _MISSED_EVERY_S
             return True
         return 1 < self.misses == self._most_misses - 1
+
+    def wait(self, policy: Policy, now: float) -> None:
+        """Count the time for the first answer from now on, anew."""
+        seconds = policy.boot_deadline_s
+        self._boot_deadline = now + seconds if seconds else math.inf
+
+    def deadline(self, link: Link) -> float:
+        """Return when :meth:`overdue` is to be called; inf for never."""
+        if self.guest is Guest.WAITING and link not in _HELD:
+            return self._boot_deadline
+        return math.inf
 
     def overdue(self) -> None:
         """The time for the first answer is over."""

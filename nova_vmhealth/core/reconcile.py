@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """What Nova expects against what libvirt has: one table, and how it is read.
 
 The states and reasons are libvirt's virDomainState and the virDomain...Reason
@@ -23,6 +22,7 @@ import dataclasses
 import enum
 from typing import Iterable, Mapping, Optional
 
+from nova_vmhealth.core import transitions
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Condition
 from nova_vmhealth.core.vocabulary import Kind
@@ -101,21 +101,25 @@ REASONS: Mapping[State, Finding] = {
     (5, 8): Finding(Doing.STOPPED, 'failed', (Cause.QEMU_FAILED,)),
 }
 
-# One of these says already why a guest does not run.
+# All that can be found.
+_FOUND = frozenset(
+    cause for finding in (*STATES.values(), *REASONS.values())
+    for cause in finding.causes)
+
+# One of these says why a guest does not run. One that crashed may run all the
+# same: its crash kernel.
 _STOPS = frozenset({
-    Cause.STOPPED_UNEXPECTEDLY, Cause.GUEST_SHUTDOWN, Cause.GUEST_CRASHED,
-    Cause.QEMU_FAILED, Cause.NOT_RUNNING,
+    Cause.STOPPED_UNEXPECTEDLY, Cause.GUEST_SHUTDOWN, Cause.QEMU_FAILED,
+    Cause.NOT_RUNNING,
 })
-# What a running guest shows to be over, the first kind that fits.
-_ENDS: Mapping[Kind, frozenset[Cause]] = {
-    Kind.STARTED: _STOPS,
-    Kind.RESUMED: frozenset({Cause.PAUSED_UNEXPECTEDLY, Cause.IO_ERROR,
-                             Cause.WATCHDOG_EXPIRED}),
-}
-# A guest that crashed may run its crash kernel, and one with the others may
-# never have been paused: these are over only where events were missed.
-_ENDS_UNSEEN = frozenset({
-    Cause.GUEST_CRASHED, Cause.IO_ERROR, Cause.WATCHDOG_EXPIRED,
+# These may have paused the guest. One that runs was resumed then, which was
+# seen, unless events were missed.
+_PAUSES = frozenset({Cause.IO_ERROR, Cause.WATCHDOG_EXPIRED})
+
+# What changes how an instance is, whatever causes it has.
+_CHANGES = frozenset({
+    Kind.STARTED, Kind.REBOOTED, Kind.RESUMED, Kind.PAUSED, Kind.STOPPED,
+    Kind.PLANNED_BEGUN, Kind.PLANNED_ENDED,
 })
 
 # vm_state in which Nova wants a domain to run.
@@ -124,6 +128,10 @@ _WANTS_IT_RUNNING = frozenset({'active', 'rescued'})
 # In the details of whatever was found by a comparison: nobody saw it happen,
 # so its time is that of the comparison.
 FOUND_BY = {'found_by': 'reconciliation'}
+
+# An answer that was under way when the guest crashed is read within this many
+# seconds.
+_LAST_WORDS_S = 0.5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -161,6 +169,15 @@ def ought_to_run(
             and host == compute_host)
 
 
+def is_change(obs: Observation) -> bool:
+    """Say whether what was seen before it may not hold any more.
+
+    A comparison's own word is no news to it.
+    """
+    return (not FOUND_BY.items() <= obs.details.items()
+            and (obs.kind in _CHANGES or obs.cause in _FOUND))
+
+
 def news(
     finding: Finding, conditions: Iterable[Condition],
 ) -> tuple[Cause, ...]:
@@ -169,74 +186,138 @@ def news(
     :param conditions: the instance's active ones
     """
     active = {condition.cause for condition in conditions}
-    if finding.doing is Doing.STOPPED and active & _STOPS:
-        return ()
     return tuple(cause for cause in finding.causes if cause not in active)
 
 
-def ended(
-    finding: Finding, conditions: Iterable[Condition], unseen: bool,
-) -> Optional[Kind]:
-    """Return what must have happened to a guest that runs; None for nothing.
-
-    :param conditions: the instance's active ones
-    :param unseen: whether events may have been missed since the last look
-    """
-    if finding.doing is not Doing.RUNNING:
-        return None
-    active = {condition.cause for condition in conditions}
-    if not unseen:
-        active -= _ENDS_UNSEEN
-    return next((kind for kind, causes in _ENDS.items() if active & causes),
-                None)
-
-
 def observations(
-    finding: Finding, uuid: str, wall: float, wrong: Iterable[Cause],
-    disks: Iterable[DiskError], held: bool,
+    finding: Finding, uuid: str, wall: float,
+    conditions: Iterable[Condition], running: bool, held: bool,
 ) -> list[Observation]:
-    """Say it in the words of the live events, in their order.
+    """Say of a guest that ought to run what is wrong, but for its disks.
+
+    In the words of the live events, in their order.
 
     :param uuid: the instance
-    :param wall: when it was found, seconds since the epoch
-    :param wrong: what :func:`news` gave
-    :param disks: with an error; for :data:`Cause.IO_ERROR`
+    :param wall: seconds since the epoch
+    :param conditions: the instance's active ones
+    :param running: whether it runs as far as is known: the end of one that
+        does not was seen, and told to whoever wants that
     :param held: whether its heartbeat is known to be paused
     """
-    wrong = set(wrong)
+    wrong = news(finding, conditions)
+    if finding.doing is Doing.STOPPED:
+        return [_stopped(finding, uuid, wall, conditions)] if running else []
     seen = []
-    if Cause.IO_ERROR in wrong:
-        # without one that libvirt could name, of no disk in particular
-        seen += [_fault(uuid, wall, Cause.IO_ERROR, disk.alias,
-                        device=disk.alias, path=disk.path, action='pause',
-                        reason=disk.reason)
-                 for disk in disks] or [
-            _fault(uuid, wall, Cause.IO_ERROR, action='pause')]
     if Cause.WATCHDOG_EXPIRED in wrong:
         seen.append(_fault(uuid, wall, Cause.WATCHDOG_EXPIRED,
                            action='pause'))
     if Cause.GUEST_CRASHED in wrong:
         seen.append(_fault(uuid, wall, Cause.GUEST_CRASHED,
                            reason=finding.reason))
-    if finding.doing is Doing.STOPPED and wrong:
-        details = {'reason': finding.reason, **FOUND_BY}
-        if Cause.GUEST_SHUTDOWN in wrong:
-            details['by'] = 'guest'
-        seen.append(Observation(Kind.STOPPED, uuid, wall, details=details))
-    elif finding.doing is Doing.PAUSED:
-        if Cause.PAUSED_UNEXPECTEDLY in wrong:
-            seen.append(_paused(uuid, wall, finding.reason))
-        elif not held:
-            # No news, but nothing is to be heard from it.
-            seen.append(_paused(uuid, wall, 'paused'))
+    if Cause.PAUSED_UNEXPECTEDLY in wrong:
+        seen.append(_seen(Kind.PAUSED, uuid, wall, reason=finding.reason))
+    elif not held:
+        seen += unwanted(finding, uuid, wall, running)
     return seen
 
 
+def unwanted(
+    finding: Finding, uuid: str, wall: float, running: bool,
+) -> list[Observation]:
+    """Say of a guest that need not run that it does not: no fault.
+
+    :param uuid: the instance
+    :param wall: seconds since the epoch
+    :param running: as in :func:`observations`
+    """
+    if finding.doing in (Doing.PAUSED, Doing.CRASHED):
+        return [_seen(Kind.PAUSED, uuid, wall, reason='paused')]
+    if finding.doing is Doing.STOPPED and running:
+        return [_seen(Kind.STOPPED, uuid, wall, reason=transitions.EXPECTED)]
+    return []
+
+
+def disk_errors(
+    uuid: str, wall: float, disks: Iterable[DiskError],
+) -> list[Observation]:
+    """Say which disks paused a guest.
+
+    :param uuid: the instance
+    :param wall: seconds since the epoch
+    :param disks: those that libvirt names; without one it is said of no disk
+        in particular
+    """
+    return [
+        _fault(uuid, wall, Cause.IO_ERROR, disk.alias, device=disk.alias,
+               path=disk.path, action='pause', reason=disk.reason)
+        for disk in disks] or [
+        _fault(uuid, wall, Cause.IO_ERROR, action='pause')]
+
+
+def ended(
+    uuid: str, wall: float, conditions: Iterable[Condition], *,
+    running: bool, held: bool, unseen: bool, is_back: bool,
+) -> list[Observation]:
+    """Say what must have happened to a guest whose domain runs.
+
+    :param uuid: the instance
+    :param wall: seconds since the epoch
+    :param conditions: the instance's active ones
+    :param running: whether it runs as far as is known
+    :param held: whether its heartbeat is known to be paused
+    :param unseen: whether events may have been missed
+    :param is_back: whether a guest that crashed has come back, unseen
+    """
+    if not running:
+        return [_seen(Kind.STARTED, uuid, wall)]
+    active = {condition.cause for condition in conditions}
+    # No start, with which its heartbeat would begin anew: it goes on.
+    over = active & _STOPS
+    if is_back:
+        over |= active & {Cause.GUEST_CRASHED}
+    seen = [_seen(Kind.RECOVERED, uuid, wall, cause)
+            for cause in Cause if cause in over]
+    if (held or Cause.PAUSED_UNEXPECTEDLY in active
+            or unseen and active & _PAUSES):
+        seen.append(_seen(Kind.RESUMED, uuid, wall))
+    return seen
+
+
+def is_back(
+    condition: Condition, last_seen_at: Optional[float], watched: bool,
+) -> bool:
+    """Say whether a guest that crashed and runs is itself again.
+
+    It may run its crash kernel, where no agent answers.
+
+    :param condition: that it has crashed
+    :param last_seen_at: of its heartbeat, seconds since the epoch; None for
+        never
+    :param watched: whether it is to have a heartbeat; of one that has none
+        nothing more can be known
+    """
+    if not watched:
+        return True
+    return (last_seen_at is not None
+            and last_seen_at > condition.since + _LAST_WORDS_S)
+
+
+def _stopped(finding, uuid, wall, conditions) -> Observation:
+    details = {'reason': finding.reason}
+    if any(condition.cause is Cause.GUEST_CRASHED
+           for condition in conditions):
+        details['reason'] = 'crashed'       # libvirt keeps it as a failure
+    elif Cause.GUEST_SHUTDOWN in finding.causes:
+        details['by'] = 'guest'
+    return _seen(Kind.STOPPED, uuid, wall, **details)
+
+
 def _fault(uuid, wall, cause, subject='', **details) -> Observation:
-    return Observation(Kind.FAULT, uuid, wall, cause, subject,
+    return _seen(Kind.FAULT, uuid, wall, cause, subject, **details)
+
+
+def _seen(
+    kind, uuid, wall, cause=None, subject='', **details,
+) -> Observation:
+    return Observation(kind, uuid, wall, cause, subject,
                        {**details, **FOUND_BY})
-
-
-def _paused(uuid, wall, reason) -> Observation:
-    return Observation(Kind.PAUSED, uuid, wall,
-                       details={'reason': reason, **FOUND_BY})

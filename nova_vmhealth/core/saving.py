@@ -114,7 +114,13 @@ class Record:
             raise self._bad(name)
         return found
 
-    def flag(self, name: str) -> bool:
+    def flag(self, name: str, default: Optional[bool] = None) -> bool:
+        """Return a truth value.
+
+        :param default: for a record of a release that did not know the field
+        """
+        if default is not None and name not in self._fields:
+            return default
         return self._typed(name, bool)
 
     def count(self, name: str) -> int:
@@ -151,6 +157,13 @@ class Record:
             return words(self.text(name))
         except ValueError:
             raise self._bad(name) from None
+
+    def is_word(self, name: str, words: Any) -> bool:
+        """Say whether a text stands for a member of an enumeration.
+
+        :param words: the enumeration
+        """
+        return self.text(name) in {word.value for word in words}
 
     def record(self, name: str) -> 'Record':
         return Record(self._fields.get(name))

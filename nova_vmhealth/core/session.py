@@ -49,21 +49,16 @@ from nova_vmhealth.core.session_table import Event
 from nova_vmhealth.core.session_table import Guest
 from nova_vmhealth.core.session_table import Link
 from nova_vmhealth.core.session_table import step
+from nova_vmhealth.core.sharing import known_tail
 from nova_vmhealth.core.sharing import NUMBERS
 from nova_vmhealth.core.sharing import one
-from nova_vmhealth.core.sharing import shared
 from nova_vmhealth.core.vocabulary import Health
-
-_HELD = (Link.HELD, Link.HELD_OPEN)
 
 # A challenge that goes out this late, seconds, still counts as sent in time:
 # it is the width of the caller's slots.
 _SLACK_S = 0.010
 # Deadlines are sums of floats; this much before one is the same moment.
 _EPSILON_S = 1e-6
-# What an answer says besides its nonce is remembered up to this many bytes, to
-# know it again: the health of a few audits, and little for each guest.
-_MAX_TAIL = 512
 
 # Looked up once, for the short ways.
 _challenge_line = protocol.challenge
@@ -73,13 +68,6 @@ _BODY = protocol.CHALLENGE_BODY
 # What :meth:`Session.receive` returns for a beat that changed nothing: no
 # deadline has come nearer and there is nothing to send.
 QUIET: tuple[Outcome, ...] = ()
-
-
-def _known_tail(line: bytes,
-                answer: protocol.ChallengeResponse) -> Optional[bytes]:
-    """Return what follows an answer's nonce, if it is to be known again."""
-    tail = protocol.usual_tail(line, answer)
-    return shared(tail) if tail and len(tail) <= _MAX_TAIL else None
 
 
 class Session:
@@ -108,9 +96,8 @@ class Session:
     __slots__ = (
         'policy', '_calm', '_asked', '_due_ms', '_sequence', 'wake_ms',
         '_early_ms', '_tail', 'last_answer_at', '_new_nonce',
-        'link', 'notices', '_phase_ms', '_boot_deadline',
-        '_challenges', '_pulse', '_presence', '_board', '_inbound',
-        '_outbound')
+        'link', 'notices', '_phase_ms', '_challenges', '_pulse', '_presence',
+        '_board', '_inbound', '_outbound')
 
     def __init__(self, policy: Policy, new_nonce: Callable[[], str],
                  now: float, *, guest: Guest = Guest.WAITING,
@@ -122,7 +109,7 @@ class Session:
         # The grid is counted in whole milliseconds: sums of floats wander.
         self._phase_ms = round(phase * 1000)
         self.link = Link.CONNECTING
-        self._boot_deadline = self._boot_deadline_from(now)
+        self._pulse.wait(policy, now)
         self._due_ms: Optional[int] = None
         self.wake_ms = 0
         # How long before the next challenge one is judged.
@@ -190,7 +177,7 @@ class Session:
         self._pulse.misses = 0
         if self.link is Link.CONNECTING:
             self._presence.went(now)
-        self._boot_deadline = self._boot_deadline_from(now)
+        self._pulse.wait(self.policy, now)
         self._plan_challenge(now)
 
     def void_round(self, now: float) -> None:
@@ -289,7 +276,7 @@ class Session:
         if isinstance(message, protocol.ChallengeResponse):
             if self._take_answer(message, now, outcomes):
                 self._take_health(message, now, outcomes)
-                self._tail = _known_tail(line, message)
+                self._tail = known_tail(line, message)
         elif isinstance(message, protocol.Report):
             self._take_health(message, now, outcomes)
             self._tail = None
@@ -377,8 +364,8 @@ class Session:
             return (self._due_ms if self._asked is None
                     else self.wake_ms) / 1000
         return min(self._challenge_at(), self._challenges.next_deadline(),
-                   self._boot_deadline_at(), self._board.next_deadline(),
-                   self._absent_until())
+                   self._pulse.deadline(self.link),
+                   self._board.next_deadline(), self._absent_until())
 
     def next_challenge(self, now: float) -> Optional[bytes]:
         """Do what :meth:`handle_timer` would do of a session that is calm.
@@ -416,7 +403,7 @@ class Session:
             outcomes.extend(self._board.flush(now))
         while (missed := self._challenges.judge(now)) is not None:
             self._miss(missed, now, outcomes)
-        if self._boot_deadline_at() <= now:
+        if self._pulse.deadline(self.link) <= now:
             self._pulse.overdue()
             outcomes.append(NotEstablished(self.policy.boot_deadline_s))
         if self._absent_until() <= now:
@@ -426,15 +413,6 @@ class Session:
             self._challenge(now, outcomes)
             self._plan_challenge(now)
         return outcomes
-
-    def _boot_deadline_from(self, now: float) -> float:
-        seconds = self.policy.boot_deadline_s
-        return now + seconds if seconds else math.inf
-
-    def _boot_deadline_at(self) -> float:
-        if self.guest is Guest.WAITING and self.link not in _HELD:
-            return self._boot_deadline
-        return math.inf
 
     def _absent_until(self) -> float:
         return self._presence.deadline(self.policy, self.link, self.guest)

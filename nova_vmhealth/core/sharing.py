@@ -18,11 +18,17 @@ sooner than one of thousands of equal objects.
 """
 
 import functools
+from typing import Optional
+
+from nova_vmhealth.core import protocol
 
 # Sessions look into it themselves, which is shorter. It is emptied, and filled
 # anew, when there is too much in it.
 NUMBERS: dict[int, int] = {}
 _MOST_NUMBERS = 4096
+# What an answer says besides its nonce is remembered up to this many bytes, to
+# know it again: the health of a few audits, and little for each guest.
+_MAX_TAIL = 512
 
 
 def one(number: int) -> int:
@@ -40,3 +46,10 @@ def one(number: int) -> int:
 def shared(tail: bytes) -> bytes:
     """Return the same object for equal tails of answers, mostly."""
     return tail
+
+
+def known_tail(line: bytes,
+               answer: protocol.ChallengeResponse) -> Optional[bytes]:
+    """Return what follows an answer's nonce, if it is to be known again."""
+    tail = protocol.usual_tail(line, answer)
+    return shared(tail) if tail and len(tail) <= _MAX_TAIL else None

@@ -53,6 +53,10 @@ SILENCE = frozenset({
     Cause.AGENT_EXITED,
 })
 
+# details['reason'] of a stop that reconciliation finds, of an instance that
+# Nova does not want to run: nobody saw Nova stop it.
+EXPECTED = 'expected'
+
 # What an observation raises by its kind and details['reason'] (libvirt's
 # virDomainEventStoppedDetailType and virDomainEventSuspendedDetailType). A
 # FAULT names its cause itself. A reason that is not here counts as unknown.
@@ -67,6 +71,7 @@ RAISES: Mapping[tuple[Kind, str], Optional[Cause]] = {
     (Kind.STOPPED, 'unknown'): Cause.STOPPED_UNEXPECTEDLY,
     # no detail of libvirt's: what reconciliation finds, and cannot explain
     (Kind.STOPPED, 'missing'): Cause.NOT_RUNNING,
+    (Kind.STOPPED, EXPECTED): None,
     (Kind.PAUSED, 'paused'): None,
     (Kind.PAUSED, 'migrated'): None,
     (Kind.PAUSED, 'ioerror'): Cause.PAUSED_UNEXPECTEDLY,
@@ -181,9 +186,10 @@ ACTION = 'action_'
 # What an observation says about the instance apart from its conditions.
 NOTES: Mapping[Kind, Mapping[str, object]] = {
     Kind.STARTED: {'beating': False, 'running': True, 'shutdown_by': '',
-                   'guest': Guest.WAITING, 'rebooted': False},
+                   'guest': Guest.WAITING, 'rebooted': False,
+                   'beat_when_saved': False},
     Kind.REBOOTED: {'beating': False, 'running': True, 'shutdown_by': '',
-                    'guest': Guest.WAITING},
+                    'guest': Guest.WAITING, 'beat_when_saved': False},
     Kind.RESUMED: {'running': True},
     Kind.STOPPED: {'beating': False, 'running': False,
                    'guest': Guest.WAITING, 'rebooted': False},

@@ -22,18 +22,16 @@ import threading
 import time
 from typing import Optional
 
+from nova_vmhealth.notifications import copying
 from nova_vmhealth.notifications import database
 from nova_vmhealth.notifications import tables
 
-# Ranks: what is dropped first has the lowest.
-_SUPERFLUOUS, _CLEARED, _UPDATED, _RAISED = range(4)
-_RANK_OF = {'cleared': _CLEARED, 'updated': _UPDATED, 'raised': _RAISED}
+_RANK_OF = {'cleared': tables.CLEARED, 'updated': tables.UPDATED,
+            'raised': tables.RAISED}
 
 # What a row takes on disk besides its payload: the other columns, its places
 # in three indices, and what is left over of its pages.
 _ROW_BYTES = 2048
-
-_SELECT = f'SELECT {tables.EVENT_COLUMNS} FROM events '
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,15 +87,18 @@ class Outbox:
     :param max_bytes: how much they may take on disk
     :param fsync: whether each commit waits for the disk
     :param clock: gives monotonic seconds
+    :param new_thread: makes a native thread, under eventlet too
     """
 
     def __init__(self, path, *, max_events, max_bytes, fsync=False,
-                 clock=time.monotonic):
+                 clock=time.monotonic, new_thread=threading.Thread):
+        self._new_thread = new_thread
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._database = database.Database(path, fsync, clock)
-        # Held around calls of sqlite3 and nothing else. Under eventlet none
-        # of them gives way to another greenthread.
+        # Held around all that is done to the store: SQLite's calls, and on a
+        # bad day the renaming of a file and a line in the log. Never while
+        # the bus is waited for.
         self._lock = threading.Lock()
         self._in_flight = ''
         self._depth = 0
@@ -107,7 +108,7 @@ class Outbox:
         """Open the file, or go on without one; never raises for it."""
         with self._lock:
             self._database.open()
-            self._run(lambda connection: None)
+            self._run(lambda connection: None, writes=False)
 
     def close(self):
         """Close the file; nothing else may be called after that."""
@@ -124,12 +125,30 @@ class Outbox:
         """Whether they outlive the process."""
         return self._database.on_disk
 
+    @property
+    def switches(self):
+        """How often another store took the place of the one before.
+
+        The pages in it may be fewer than were written.
+        """
+        return self._database.switches
+
+    @property
+    def is_returning(self):
+        """Whether :meth:`write` is to be called soon, to go back to disk."""
+        return self._database.is_returning
+
     def pages(self):
         """Give all pages: name -> text."""
         with self._lock:
-            found = self._run(tables.pages)
+            found = self._run(copying.pages, writes=False)
         return {name: page for name, page in found.items()
                 if page is not None}
+
+    def take_found(self):
+        """Give the pages that could not be read at the start, once."""
+        with self._lock:
+            return self._database.take_found()
 
     def write(self, rows, pages):
         """Write down events and pages, in one transaction.
@@ -137,12 +156,12 @@ class Outbox:
         :param rows: Rows, the oldest first
         :param pages: name -> text, None to drop it
         :returns: a Dropped for each event that there was no room for
+        :raises tables.Busy: not now; nothing is written
         """
         def work(connection):
             for row in rows:
-                _insert(connection, row)
-            connection.executemany(
-                'INSERT OR REPLACE INTO pages VALUES (?, ?)', pages.items())
+                tables.insert(connection, _values(row))
+            tables.put_pages(connection, pages)
             if self._database.on_disk and None in pages.values():
                 tables.drop_empty_pages(connection)
             return self._make_room(connection)
@@ -153,75 +172,80 @@ class Outbox:
                 return []
             return self._run(work)
 
-    def oldest(self, besides=None):
+    def oldest(self, besides=()):
         """Give the event that is to be sent next, and keep it for that.
 
-        :param besides: give one that is about something else
+        :param besides: give one that is about none of these
         :returns: a Row; None when there is none
+        :raises tables.Busy: not now
         """
         def work(connection):
-            found = connection.execute(
-                _SELECT + 'WHERE about IS NOT ? ORDER BY id LIMIT 1',
-                (besides,)).fetchone()
+            found = tables.oldest(connection, besides)
             return None if found is None else _row(found)
 
         with self._lock:
-            row = self._run(work)
+            row = self._run(work, writes=False)
             self._in_flight = row.event_id if row else ''
         return row
 
     def remove(self, event_id):
-        """Take out an event: it was sent, or is given up."""
+        """Take out an event: it was sent, or is given up.
+
+        :raises tables.Busy: not now; it is still there
+        """
         with self._lock:
-            self._in_flight = ''
             self._run(lambda connection: tables.remove(connection, event_id))
+            self._in_flight = ''
 
     def tidy(self):
-        """Do what is better done while nothing is to be sent."""
-        # Without the lock: it waits for the disk.
-        if self._is_untidy:
-            self._is_untidy = False
-            self._database.tidy()
+        """Do what is better done while nothing is to be sent.
 
-    def _run(self, work):
+        It waits for the disk: a native thread does, as under eventlet any
+        other would have all of nova-compute wait.
+
+        :returns: the thread; None where there is nothing to do
+        """
+        if not self._is_untidy:
+            return None
+        self._is_untidy = False
+        with self._lock:
+            # The file has no other name while this is held.
+            connection = self._database.connect_beside()
+        if connection is None:
+            return None
+        thread = self._new_thread(
+            target=tables.checkpoint, args=(connection,),
+            name='vmhealth-checkpoint', daemon=True)
+        thread.start()
+        return thread
+
+    def _run(self, work, writes=True):
         def counted(connection):
-            return work(connection), _totals(connection)[0]
-        self._is_untidy = True
-        result, self._depth = self._database.run(counted)
+            return work(connection), tables.totals(connection)[0]
+        self._is_untidy = self._is_untidy or writes
+        result, self._depth = self._database.run(counted, writes)
         return result
 
     def _make_room(self, connection):
         dropped = []
         while self._is_full(connection):
             # What is on its way to the broker is as good as gone already.
-            found = connection.execute(
-                'SELECT id, event_id, about, cause, transition, rank '
-                'FROM events WHERE event_id != ? ORDER BY rank, id LIMIT 1',
-                (self._in_flight,)).fetchone()
+            found = tables.drop_least(connection, self._in_flight)
             if found is None:
                 break
-            connection.execute('DELETE FROM events WHERE id = ?', found[:1])
-            dropped.append(Dropped(*found[1:5], found[5] == _SUPERFLUOUS))
+            dropped.append(
+                Dropped(*found[:4], found[4] == tables.SUPERFLUOUS))
         return dropped
 
     def _is_full(self, connection):
-        events, size = _totals(connection)
+        events, size = tables.totals(connection)
         return events > self._max_events or size > self._max_bytes
 
 
-def _totals(connection):
-    return connection.execute('SELECT events, bytes FROM totals').fetchone()
-
-
-def _insert(connection, row):
-    connection.execute(
-        'UPDATE events SET rank = ? '
-        'WHERE about = ? AND cause = ? AND subject = ? AND rank = ?',
-        (_SUPERFLUOUS, row.about, row.cause, row.subject, _UPDATED))
-    connection.execute(tables.INSERT_EVENT, (
-        row.event_id, row.event_type, row.about, row.cause, row.subject,
-        row.transition, _RANK_OF[row.transition], row.priority,
-        row.project_id, row.user_id, row.payload, row.size, row.noted_at))
+def _values(row):
+    return (row.event_id, row.event_type, row.about, row.cause, row.subject,
+            row.transition, _RANK_OF[row.transition], row.priority,
+            row.project_id, row.user_id, row.payload, row.size, row.noted_at)
 
 
 def _row(values):

@@ -20,6 +20,7 @@ that was written is lost by it.
 
 import collections
 import json
+import threading
 import time
 
 from oslo_log import log as logging
@@ -28,6 +29,7 @@ from nova_vmhealth.core import vocabulary
 from nova_vmhealth.notifications import outbox
 from nova_vmhealth.notifications import payload
 from nova_vmhealth.notifications import sender
+from nova_vmhealth.notifications import tables
 from nova_vmhealth.notifications import throttle
 
 LOG = logging.getLogger(__name__)
@@ -35,7 +37,8 @@ LOG = logging.getLogger(__name__)
 MAX_EVENTS = 100000
 MAX_BYTES = 256 * 1024 * 1024
 
-# A full outbox drops an event for each that comes.
+# A full outbox drops an event for each that comes; a file that somebody else
+# holds is tried at each commit.
 LOG_PERIOD_S = 60
 
 _PRIORITY_OF = {
@@ -43,6 +46,12 @@ _PRIORITY_OF = {
     vocabulary.Severity.WARNING: 'warn',
     vocabulary.Severity.CRITICAL: 'error',
 }
+
+
+def _owner(identity):
+    if identity is None:
+        return None, None
+    return identity.tenant_id, identity.user_id
 
 
 class Publisher:
@@ -56,29 +65,39 @@ class Publisher:
     :param priority: ``info`` for all events, or ``severity`` to follow the
         condition's (critical: error, warning: warn), for ``cleared`` too, so
         that who hears of a fault hears of its end
+    :param new_thread: makes a native thread, as threading.Thread does where
+        eventlet has not replaced it
     :raises ValueError: for any other priority
     """
 
     def __init__(self, delivery, path=None, *, max_events=MAX_EVENTS,
-                 max_bytes=MAX_BYTES, fsync=False, priority='info'):
+                 max_bytes=MAX_BYTES, fsync=False, priority='info',
+                 new_thread=threading.Thread):
         if priority not in ('info', 'severity'):
             raise ValueError(f'priority: info or severity, not {priority!r}')
         self._follow_severity = priority == 'severity'
         self._outbox = outbox.Outbox(path, max_events=max_events,
-                                     max_bytes=max_bytes, fsync=fsync)
+                                     max_bytes=max_bytes, fsync=fsync,
+                                     new_thread=new_thread)
         self._sender = sender.Sender(self._outbox, delivery)
         self._is_open = False
-        # submitted since the last commit
-        self._fresh = []
+        # submitted, and not written down yet
+        self._rows = []
+        # name -> text, not written down yet
+        self._pages = {}
+        self._switches = 0
         self._unreadable = 0
         self._dropped = collections.Counter()
         self._coalesced = 0
         self._may_log_drop = throttle.Throttle(LOG_PERIOD_S)
+        self._may_log_busy = throttle.Throttle(LOG_PERIOD_S)
 
     def start(self):
         """Open the file and start to send what an earlier run left in it."""
         self._outbox.open()
         self._is_open = True
+        # What the one before had, if any, was not given to anybody.
+        self._switches = self._outbox.switches
         if self._outbox.depth:
             LOG.info('%d health events of an earlier run are to be sent',
                      self._outbox.depth)
@@ -94,12 +113,14 @@ class Publisher:
     def stop(self, timeout_s):
         """Send what the bus takes now, then end; the rest stays on disk.
 
+        What was not committed is of a turn that did not end: its pages are
+        not known, and the next run would number other events like its own.
+
         :param timeout_s: seconds to wait for that; a send that hangs is left
             behind in its daemon thread
         """
         if not self._is_open:
             return
-        self.commit({})
         self._is_open = False
         ended = self._sender.stop(timeout_s)
         left = self._outbox.depth
@@ -143,7 +164,10 @@ class Publisher:
     def _submit(self, event, event_type, about, subject, identity, build):
         try:
             text = json.dumps(build())
-            subject.encode()        # half a surrogate is no text
+            # Half a surrogate is no text, and no other row may wait for it.
+            project_id, user_id = _owner(identity)
+            for each in (about, subject, project_id or '', user_id or ''):
+                each.encode()
         # A defect in what describes one event must not keep the others from
         # being told; the trace says where it is.
         except Exception:
@@ -154,31 +178,66 @@ class Publisher:
         priority = 'info'
         if self._follow_severity:
             priority = _PRIORITY_OF[event.severity]
-        self._fresh.append(outbox.Row(
+        self._rows.append(outbox.Row(
             event_id=event.event_id, event_type=event_type, about=about,
             cause=event.cause.value, subject=subject,
             transition=event.transition.value, priority=priority,
-            project_id=identity.tenant_id if identity else None,
-            user_id=identity.user_id if identity else None,
+            project_id=project_id, user_id=user_id,
             payload=text, noted_at=time.time()))
 
     def commit(self, pages):
         """Write down what was submitted since the last commit, and send it.
 
         All of it or nothing is on disk afterwards, unless the disk fails: then
-        it is in memory.
+        it is in memory. What could not be written goes with the next call,
+        whatever kept it: an error of this call loses nothing.
 
         :param pages: name -> text to keep with it, None to drop it
+        :returns: whether it is written
         """
+        self._pages.update(pages)
         if not self._is_open:
-            return
+            return False
         self._sender.tell_stuck()
-        rows, self._fresh = self._fresh, []
-        dropped = self._outbox.write(rows, pages)
-        if rows:
+        try:
+            dropped = self._outbox.write(self._rows, self._pages)
+        except tables.Busy as error:
+            if self._may_log_busy.ready():
+                LOG.warning('Somebody else holds the database of health '
+                            'events, %(error)s: %(rows)d events wait for it',
+                            {'error': error, 'rows': len(self._rows)})
+            return False
+        if self._rows:
             self._sender.wake()
+        self._rows, self._pages = [], {}
         if dropped:
             self._tell(dropped)
+        return True
+
+    @property
+    def is_behind(self):
+        """Whether :meth:`commit` is to be called again soon."""
+        return self._is_open and bool(
+            self._pages or self._rows or self._outbox.is_returning)
+
+    def was_renewed(self):
+        """Say whether another file, or memory, took the place of the one used.
+
+        Not all pages may be in it: they are to be committed again, all.
+
+        :returns: whether it did since the last call
+        """
+        before, self._switches = self._switches, self._outbox.switches
+        return before != self._switches
+
+    def take_found(self):
+        """Give pages of an earlier run that could not be read at the start.
+
+        To be called when :meth:`was_renewed` says so.
+
+        :returns: as :meth:`saved_pages`; nothing the next time
+        """
+        return self._outbox.take_found()
 
     def _tell(self, dropped):
         for each in dropped:

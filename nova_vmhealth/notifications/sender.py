@@ -24,6 +24,7 @@ import time
 from oslo_log import log as logging
 
 from nova_vmhealth.notifications import delivery as delivery_lib
+from nova_vmhealth.notifications import tables
 from nova_vmhealth.notifications import throttle
 
 LOG = logging.getLogger(__name__)
@@ -39,9 +40,13 @@ _JITTER = 0.2
 # An event is given up after so many attempts that failed while there was no
 # doubt about the bus.
 ATTEMPTS = 3
-# From this attempt on an event of somebody else is sent to see whether the
-# bus or the event is at fault.
+# From this attempt on another event is sent to see whether the bus or the
+# event is at fault.
 _SUSPECT_AFTER = 5
+# So many others at most, each about somebody else: some may be at fault too.
+_OTHERS = 5
+# A file that somebody else holds is tried again after so long, seconds.
+_BUSY_PAUSE_S = 0.5
 
 # So long after the last event there is time for other things, seconds.
 IDLE_S = 1.0
@@ -69,11 +74,17 @@ class Sender:
         self.failed = 0
         # attempts in a row in which nothing was sent
         self._failures = 0
-        # event_id -> attempts that were its own fault
-        self._faults = {}
+        # the event that may be at fault, and how often it was
+        self._suspect = None
+        self._faults = 0
+        # what the bus confirmed last
+        self._last = None
+        # event_id of what is done with, and still in the outbox
+        self._done = None
         self._away_since = None
         self._busy_since = None
         self._may_log_outage = throttle.Throttle(LOG_PERIOD_S, clock)
+        self._may_log_return = throttle.Throttle(LOG_PERIOD_S, clock)
         self._may_log_stuck = throttle.Throttle(LOG_PERIOD_S, clock)
 
     def start(self):
@@ -122,20 +133,22 @@ class Sender:
     def _run(self):
         while True:
             self._awake.clear()
-            pause = self._safe_step()
+            pause = self._safely(self.step)
             if self._stopping and pause != 0:
                 break
             if pause is None:
                 if not self._awake.wait(IDLE_S):
-                    self._outbox.tidy()
+                    self._safely(self._outbox.tidy)
                     self._awake.wait()
             elif pause:
                 self._sleep(pause)
         self._delivery.close()
 
-    def _safe_step(self):
+    def _safely(self, function):
         try:
-            return self.step()
+            return function()
+        except tables.Busy:
+            return _BUSY_PAUSE_S
         # A defect must not end the thread that sends; the trace says where it
         # is.
         except Exception:
@@ -156,7 +169,10 @@ class Sender:
 
         :returns: seconds to wait before the next step; 0 when there may be
             more to do, None when nothing waits
+        :raises tables.Busy: the outbox cannot be had now
         """
+        if self._done is not None:
+            self._remove(self._done)
         row = self._outbox.oldest()
         if row is None:
             return None
@@ -170,6 +186,20 @@ class Sender:
 
     def _try(self, row):
         """Send one event; what went wrong, or None."""
+        error = self._send(row)
+        if error is None:
+            self.sent += 1
+            self._last = row
+            self._remove(row.event_id)
+        return error
+
+    def _remove(self, event_id):
+        # What cannot be removed now is not sent once more for that.
+        self._done = event_id
+        self._outbox.remove(event_id)
+        self._done = None
+
+    def _send(self, row):
         self._busy_since = self._clock()
         try:
             self._delivery.send(row)
@@ -181,9 +211,6 @@ class Sender:
             return error
         finally:
             self._busy_since = None
-        self._outbox.remove(row.event_id)
-        self._faults.pop(row.event_id, None)
-        self.sent += 1
         self._back()
         return None
 
@@ -191,31 +218,46 @@ class Sender:
         """Say whether it is the event that keeps itself from being sent.
 
         What the bus says does not tell: a message that it refuses ends the
-        connection as an outage does. So an event of somebody else is sent,
-        whose order this does not touch: if that works, it was the event.
+        connection as an outage does. So another event is sent: if that works,
+        it was the event.
         """
         if isinstance(error, delivery_lib.BadEvent):
             return True
         if (self._failures < _SUSPECT_AFTER
-                and row.event_id not in self._faults):
+                and row.event_id != self._suspect):
             return False
-        other = self._outbox.oldest(besides=row.about)
-        return other is not None and self._try(other) is None
+        if self._last is not None:
+            # Once more: readers know it by its id, and nothing that was told
+            # of its instance came after it.
+            return self._send(self._last) is None
+        return self._sends_another(row)
+
+    def _sends_another(self, row):
+        """Try to send an event of somebody else, whose order is its own."""
+        abouts = [row.about]
+        for _ in range(_OTHERS):
+            other = self._outbox.oldest(besides=abouts)
+            if other is None:
+                return False
+            if self._try(other) is None:
+                return True
+            abouts.append(other.about)
+        return False
 
     def _count_fault(self, row, error):
         """Give the event up after some; true when it was."""
-        faults = self._faults.get(row.event_id, 0) + 1
-        if faults < ATTEMPTS:
-            self._faults[row.event_id] = faults
+        if row.event_id != self._suspect:
+            self._suspect, self._faults = row.event_id, 0
+        self._faults += 1
+        if self._faults < ATTEMPTS:
             return False
-        self._outbox.remove(row.event_id)
-        self._faults.pop(row.event_id, None)
         self.failed += 1
         LOG.error('Health event %(id)s of %(about)s (%(cause)s '
                   '%(transition)s) cannot be sent and is given up: %(error)s',
                   {'id': row.event_id, 'about': row.about or 'the host',
                    'cause': row.cause, 'transition': row.transition,
                    'error': error})
+        self._remove(row.event_id)
         return True
 
     def _pause(self):
@@ -235,7 +277,9 @@ class Sender:
 
     def _back(self):
         self._failures = 0
-        if self._away_since is not None:
+        if self._away_since is None:
+            return
+        if self._may_log_return.ready():
             LOG.info('The message broker takes health events again, after '
                      '%.1f s', self.outage_s)
-            self._away_since = None
+        self._away_since = None

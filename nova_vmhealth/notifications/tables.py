@@ -22,8 +22,12 @@ from urllib import parse
 # converted, what a newer one wrote is set aside.
 VERSION = 1
 
-# Nobody else writes; a tool that looks in may hold the file for a moment.
-_LOCK_S = 1.0
+# Nobody else writes; a tool that looks in, or copies the file, may hold it for
+# a moment. Under eventlet all of nova-compute waits, so not for long: what is
+# to be written goes with the next commit.
+_LOCK_S = 0.1
+# At the start it may be for longer.
+OPENING_S = 5.0
 # Writing the log back into the file waits for the disk. That is done when
 # there is nothing else to do, and within a commit only after so many pages, a
 # thousand events or so in a row.
@@ -41,8 +45,13 @@ _EVENT = ('event_id', 'event_type', 'about', 'cause', 'subject', 'transition',
           'rank', 'priority', 'project_id', 'user_id', 'payload', 'size',
           'noted_at')
 EVENT_COLUMNS = ', '.join(_EVENT)
-INSERT_EVENT = 'INSERT OR IGNORE INTO events (%s) VALUES (%s)' % (
-    EVENT_COLUMNS, ', '.join('?' * len(_EVENT)))
+# An event that is there already is left as it is.
+INSERT_EVENT = (
+    'INSERT INTO events (%s) VALUES (%s) ON CONFLICT(event_id) DO NOTHING' % (
+        EVENT_COLUMNS, ', '.join('?' * len(_EVENT))))
+
+# What is dropped first, where there is no room, has the lowest.
+SUPERFLUOUS, CLEARED, UPDATED, RAISED = range(4)
 
 # AUTOINCREMENT: an id is never given out twice, so that it is the order.
 # Totals are kept by triggers, so that they hold whatever becomes of a
@@ -82,10 +91,17 @@ class Damaged(sqlite3.DatabaseError):
     """The file is there and cannot be used as it is."""
 
 
+class Busy(Exception):
+    """Somebody else holds the file; it may be free the next time."""
+
+
 @contextlib.contextmanager
-def transaction(connection):
-    """Do all of it or nothing."""
-    connection.execute('BEGIN IMMEDIATE')
+def transaction(connection, writes=True):
+    """Do all of it or nothing.
+
+    :param writes: whether it does more than read: who reads waits for nobody
+    """
+    connection.execute('BEGIN IMMEDIATE' if writes else 'BEGIN')
     try:
         yield
         connection.execute('COMMIT')
@@ -96,11 +112,16 @@ def transaction(connection):
         raise
 
 
-def _connect(target):
+def connect(target, lock_s=_LOCK_S, uri=False):
+    """Connect to a file, whatever is in it.
+
+    :param lock_s: how long to wait for somebody else who holds it, seconds
+    :param uri: whether the target is one
+    """
     # Transactions are ours alone, and a lock of the outbox sees to it that
     # one thread at a time is in here.
-    return sqlite3.connect(target, timeout=_LOCK_S, isolation_level=None,
-                           check_same_thread=False)
+    return sqlite3.connect(target, timeout=lock_s, isolation_level=None,
+                           check_same_thread=False, uri=uri)
 
 
 def is_damage(error):
@@ -111,6 +132,13 @@ def is_damage(error):
     """
     return isinstance(error, Damaged) or type(error) in (
         sqlite3.DatabaseError, sqlite3.InternalError)
+
+
+def is_busy(error):
+    """Say whether somebody else holds the file, and nothing is wrong."""
+    # Python 3.10 does not tell SQLite's code.
+    return (isinstance(error, sqlite3.OperationalError)
+            and ' is locked' in str(error))
 
 
 def is_of_the_disk(error):
@@ -158,16 +186,17 @@ def _statements(script):
 
 def open_memory():
     """Make the same tables in memory."""
-    connection = _connect(':memory:')
+    connection = connect(':memory:')
     _create_tables(connection)
     return connection
 
 
-def open_file(path, fsync):
+def open_file(path, fsync, lock_s=_LOCK_S):
     """Open the file or make it.
 
     :param path: of the file; its folder is made
     :param fsync: whether each commit waits for the disk
+    :param lock_s: how long to wait for somebody else who holds it, seconds
     :raises OSError, sqlite3.Error: it cannot be used
     """
     folder = os.path.dirname(path)
@@ -177,7 +206,7 @@ def open_file(path, fsync):
     os.chmod(folder, stat.S_IRWXU)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     os.chmod(path, 0o600)
-    connection = _connect(path)
+    connection = connect(path, lock_s)
     try:
         # First of all, so that a file of somebody else stays as it is.
         is_made = _check(connection)
@@ -190,75 +219,90 @@ def open_file(path, fsync):
             'FULL' if fsync else 'NORMAL'))
         if not is_made:
             _create_tables(connection)
+        connection.execute('PRAGMA busy_timeout = %d' % (_LOCK_S * 1000))
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _readable(connection, statement):
-    """Read rows up to the first that cannot be read."""
-    rows = []
-    try:
-        for row in connection.execute(statement):
-            rows.append(row)
-    except (sqlite3.Error, ValueError, OverflowError):
-        # ValueError: text that is no text any more. What came before it is
-        # all that can be had from this side.
-        pass
-    return rows
+def connect_beside(path):
+    """Connect once more to the file that is in use, to write its log back.
 
-
-def events(connection):
-    """Read what can be read of the events, from both sides of a damage.
-
-    :returns: values of EVENT_COLUMNS, the oldest first
-    """
-    select = f'SELECT id, {EVENT_COLUMNS} FROM events ORDER BY id'
-    found = {row[0]: row[1:] for row in _readable(connection, select)}
-    found.update((row[0], row[1:])
-                 for row in _readable(connection, select + ' DESC'))
-    return [found[key] for key in sorted(found)]
-
-
-def pages(connection):
-    """Read the pages that can be read: name -> text, or None."""
-    return dict(_readable(connection, 'SELECT name, page FROM pages'))
-
-
-def checkpoint(path):
-    """Write the log back into the file, beside whoever writes to it.
-
-    A connection of its own: nobody has to wait for it.
+    :returns: a connection that has seen the file, whatever name it gets; None
+        where it cannot be had
     """
     # Does not make the file, where it was set aside meanwhile.
     uri = 'file:%s?mode=rw' % parse.quote(path)
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(
-            sqlite3.connect(uri, uri=True, timeout=0)) as connection:
+    connection = None
+    try:
+        connection = connect(uri, lock_s=0, uri=True)
+        connection.execute('SELECT count(*) FROM totals').fetchone()
+    except sqlite3.Error:
+        if connection is not None:
+            connection.close()
+        return None
+    return connection
+
+
+def checkpoint(connection):
+    """Write the log back into the file, beside whoever writes to it.
+
+    :param connection: that :func:`connect_beside` made; it is closed
+    """
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(connection):
         connection.execute('PRAGMA wal_checkpoint(PASSIVE)')
 
 
-def salvage(path):
-    """Read what can be read of a damaged file of ours.
+def totals(connection):
+    """Count the events, and the bytes that they take."""
+    return connection.execute('SELECT events, bytes FROM totals').fetchone()
 
-    :returns: as :func:`events` and :func:`pages`; nothing of another layout
+
+def insert(connection, event):
+    """Add an event, and mark what it makes superfluous.
+
+    :param event: values of EVENT_COLUMNS
     """
-    try:
-        with contextlib.closing(_connect(path)) as connection:
-            version = connection.execute('PRAGMA user_version').fetchone()[0]
-            if version == VERSION:
-                return events(connection), pages(connection)
-    except sqlite3.Error:
-        pass                        # not even its first page
-    return [], {}
+    about, cause, subject = event[2:5]
+    connection.execute(
+        'UPDATE events SET rank = ? '
+        'WHERE about = ? AND cause = ? AND subject = ? AND rank = ?',
+        (SUPERFLUOUS, about, cause, subject, UPDATED))
+    connection.execute(INSERT_EVENT, event)
 
 
-def fill(connection, found, pages):
-    """Write down what :func:`events` and :func:`pages` gave.
+def oldest(connection, besides=()):
+    """Read the event that came first.
 
-    An event that is there already is left as it is.
+    :param besides: what it must not be about
+    :returns: values of EVENT_COLUMNS; None where there is none
     """
-    connection.executemany(INSERT_EVENT, found)
+    return connection.execute(
+        f'SELECT {EVENT_COLUMNS} FROM events WHERE about NOT IN (%s) '
+        'ORDER BY id LIMIT 1' % ', '.join('?' * len(besides)),
+        tuple(besides)).fetchone()
+
+
+def drop_least(connection, spared):
+    """Delete the event that is missed least.
+
+    :param spared: event_id of one that has to stay
+    :returns: its event_id, about, cause, transition and rank; None where
+        there is none
+    """
+    found = connection.execute(
+        'SELECT id, event_id, about, cause, transition, rank '
+        'FROM events WHERE event_id != ? ORDER BY rank, id LIMIT 1',
+        (spared,)).fetchone()
+    if found is None:
+        return None
+    connection.execute('DELETE FROM events WHERE id = ?', found[:1])
+    return found[1:]
+
+
+def put_pages(connection, pages):
+    """Write pages: name -> text, or None."""
     connection.executemany('INSERT OR REPLACE INTO pages VALUES (?, ?)',
                            pages.items())
 

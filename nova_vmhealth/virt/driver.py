@@ -31,6 +31,7 @@ from nova_vmhealth.virt import collector
 from nova_vmhealth.virt import host as health_host
 from nova_vmhealth.virt import identity
 from nova_vmhealth.virt import monitor
+from nova_vmhealth.virt import native
 from nova_vmhealth.virt import panic_device
 from nova_vmhealth.virt import planned
 
@@ -74,6 +75,7 @@ class HealthLibvirtDriver(driver.LibvirtDriver):
         # state, while a second Host would mean a second event loop.
         if type(self._host) is host.Host:
             self._host.__class__ = health_host.HealthHost
+            self._host.mend_lock()
 
     def init_host(self, host):
         # Safe on Nova 31-34: called once with the host's name before any
@@ -100,7 +102,8 @@ class HealthLibvirtDriver(driver.LibvirtDriver):
                 max_events=group.outbox_max_events,
                 max_bytes=group.outbox_max_mib * 1024 * 1024,
                 fsync=group.outbox_fsync,
-                priority=group.notification_priority))
+                priority=group.notification_priority,
+                new_thread=native.original('threading').Thread))
 
     def cleanup_host(self, host):
         # Safe on Nova 31-34: called with the host's name when the service

@@ -19,6 +19,8 @@ which nobody else may wait for.
 import dataclasses
 import time
 
+from nova import exception as nova_exception
+
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.core.vocabulary import Observation
@@ -44,7 +46,7 @@ class Looked:
 class Enquiries:
     """Asks on the background threads.
 
-    :param host: HealthHost
+    :param get_connection: gives libvirt's connection
     :param compute_host: this host's name, as instances carry it
     :param cache: nova_vmhealth.virt.identity.InstanceCache
     :param ask_conductor: Background.submit of the thread for RPC
@@ -52,9 +54,9 @@ class Enquiries:
     :param answer: takes an observation or a Looked
     """
 
-    def __init__(self, host, compute_host, cache, ask_conductor,
+    def __init__(self, get_connection, compute_host, cache, ask_conductor,
                  ask_libvirt, answer):
-        self._host = host
+        self._get_connection = get_connection
         self._compute_host = compute_host
         self._cache = cache
         self._ask_conductor = ask_conductor
@@ -98,6 +100,11 @@ class Enquiries:
     def _probe(self, uuid):
         if self._cache.get(uuid) is None:
             return
-        self._host.get_connection().lookupByUUIDString(uuid).info()
+        try:
+            connection = self._get_connection()
+        except nova_exception.HypervisorUnavailable:
+            self.probe_later(uuid)      # that is told of the host
+            return
+        connection.lookupByUUIDString(uuid).info()
         self._answer(Observation(Kind.RECOVERED, uuid, time.time(),
                                  Cause.CONTROL_ERROR))

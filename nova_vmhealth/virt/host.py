@@ -13,6 +13,7 @@
 """The Host subclass: subscribes to libvirt's fault events."""
 
 import dataclasses
+import threading
 import time
 
 from nova.virt import event as virtevent
@@ -59,11 +60,13 @@ class LinkChanged:
 
     :ivar occurred_at: wall clock, seconds since the epoch
     :ivar reason: libvirt's virConnectCloseReason by name; '' if it is up
+    :ivar loss: which loss an attempt to reconnect has ended, counted from 1
     """
 
     up: bool
     occurred_at: float
     reason: str = ''
+    loss: int = 0
     # it is about no instance
     instance_uuid: None = None
 
@@ -142,6 +145,21 @@ class HealthHost(host.Host):
             self.queue_event(RequestEvent(LinkChanged(
                 False, time.time(), _CLOSE_REASONS[reason]
                 if 0 <= reason < len(_CLOSE_REASONS) else str(reason))))
+
+    def mend_lock(self):
+        """Have Nova's lock on its connection taken twice by one thread.
+
+        libvirt calls the close callback also on a thread whose call fails with
+        the connection. In Nova's get_connection() that thread has the lock
+        which the callback takes, and nova-compute waits for it for ever. Only
+        before the first connection.
+        """
+        # Safe on Nova 31-34: the lock is made with the Host, has the same name
+        # and is only taken by "with". Under eventlet Nova queues what the
+        # callback tells, and its lock is left alone.
+        handler = getattr(host, '_ThreadingLibvirtEventHandler', ())
+        if isinstance(getattr(self, '_event_handler', None), handler):
+            self._wrapped_conn_lock = threading.RLock()
 
     def try_to_connect(self):
         """Connect to libvirt once, aside from Nova's own connection.

@@ -66,7 +66,7 @@ def restored(saved):
             **{name: policy.flag(name) for name in _FLAGS},
             **{name: policy.count(name) for name in _NUMBERS},
             events=_causes(policy),
-            action=policy.word('action', Action)))
+            action=_action(policy)))
 
 
 def _names(identity_class):
@@ -78,3 +78,10 @@ def _causes(policy):
     # One that another release knew is not told by this one.
     return frozenset(known[name] for name in policy.words('events')
                      if name in known)
+
+
+def _action(policy):
+    # One that only another release can take is not taken by this one.
+    if not policy.is_word('action', Action):
+        return Action.NONE
+    return policy.word('action', Action)

@@ -16,8 +16,13 @@
 Nova reconnects when one of its periodic tasks next needs libvirt, up to a
 minute later. Nobody listens meanwhile, so here libvirt is tried a few times a
 second, and Nova is made to reconnect as soon as it answers.
+
+A libvirtd that hangs keeps its connections, and whoever asks it waits for
+ever. It is told as lost as well, and none of our threads asks it meanwhile but
+the one that waits already.
 """
 
+import dataclasses
 import time
 
 from nova import exception as nova_exception
@@ -25,6 +30,7 @@ from nova.virt.libvirt import host as nova_host
 from oslo_log import log as logging
 
 from nova_vmhealth.core.vocabulary import HostCause
+from nova_vmhealth.virt import background
 from nova_vmhealth.virt import host as host_lib
 
 LOG = logging.getLogger(__name__)
@@ -32,7 +38,24 @@ LOG = logging.getLogger(__name__)
 # Between two attempts, seconds. One that fails is a refused connection to a
 # socket, some 50 us.
 RETRY_S = 0.25
+# libvirt hangs when what it answers by itself takes so long, seconds.
+PATIENCE_S = background.STUCK_S
+# Why libvirt is lost although the connection is there; libvirt's own reasons
+# are those of a connection that has ended.
+NO_ANSWER = 'no answer'
 _JOB = 'reconnecting to libvirt'
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Question:
+    """One that libvirt has not answered yet.
+
+    :ivar since: monotonic seconds
+    :ivar wall: the same, seconds since the epoch
+    """
+
+    since: float
+    wall: float
 
 
 class LibvirtLink:
@@ -41,36 +64,74 @@ class LibvirtLink:
     :param host: HealthHost
     :param page: nova_vmhealth.core.host_page.HostPage
     :param instances: gives the uuids of this host's instances
-    :param submit: Background.submit of a thread for libvirt
+    :param submit: Background.submit of a thread that no QEMU can hold up
     :param answer: puts into the worker's inbox
     :param tell_host: called with each HostEvent, on the worker
+    :param monotonic: clock, seconds
+    :param wall_clock: seconds since the epoch
     """
 
-    def __init__(self, host, page, instances, submit, answer, tell_host):
+    def __init__(self, host, page, instances, submit, answer, tell_host,
+                 monotonic=time.monotonic, wall_clock=time.time):
         self._host = host
         self._page = page
         self._instances = instances
         self._submit = submit
         self._answer = answer
         self._tell_host = tell_host
+        self._monotonic = monotonic
+        self._wall_clock = wall_clock
         self._lost = False
+        # how many losses there were: an attempt ends the last one before it
+        self._losses = 0
+        # what is out, and whether that takes too long
+        self._question = None
+        self._hangs = False
+        # whether one was answered since the worker last looked
+        self._answered = False
 
     @property
     def lost(self):
-        """Whether libvirt is away, as far as is known."""
-        return self._lost
+        """Whether libvirt is away or hangs, as far as is known."""
+        return self._lost or self._hangs
 
     # -- from any thread but libvirt's event thread --------------------------
 
     def get_connection(self):
         """Return Nova's connection to libvirt.
 
-        :raises nova.exception.HypervisorUnavailable: there is none; while it
-            is known to be lost that costs nothing and is not logged
+        :raises nova.exception.HypervisorUnavailable: there is none, or it
+            does not answer; while that is known it costs nothing and is not
+            logged
         """
-        if self._lost:
+        if self.lost:
             raise nova_exception.HypervisorUnavailable()
         return self._host.get_connection()
+
+    def ask(self, question):
+        """Ask libvirt what it answers without asking a QEMU.
+
+        One question is out at a time. If it is not answered, libvirt hangs.
+
+        :param question: called with the connection
+        :returns: what it returns
+        :raises nova.exception.HypervisorUnavailable: there is no connection,
+            or the question of before is not answered yet
+        :raises libvirtError: as the question does
+        """
+        if self.lost or self._question is not None:
+            raise nova_exception.HypervisorUnavailable()
+        mine = self._question = _Question(self._monotonic(),
+                                          self._wall_clock())
+        self._answer(None)      # the worker is to see when it takes too long
+        try:
+            # Nova's call, too: it tries the connection first.
+            found = question(self._host.get_connection())
+            self._answered = True
+            return found
+        finally:
+            if self._question is mine:
+                self._question = None
 
     # -- from the worker -----------------------------------------------------
 
@@ -91,24 +152,61 @@ class LibvirtLink:
 
         :param change: nova_vmhealth.virt.host.LinkChanged
         :param wall: seconds since the epoch
+        :returns: whether it is news: libvirt was lost, or is back
         """
-        if change.up:
-            self._up(wall)
-        else:
+        if not change.up:
             self._down(change, wall)
+            return True
+        if not self._lost:
+            # The first one, and an earlier run may have raised it; or Nova
+            # was faster than the word of the loss, which is to come.
+            if not self._hangs:
+                self._clear(wall)
+            return False
+        # Only an attempt knows which loss it ended: word of a connection may
+        # come after word of its end.
+        if change.loss != self._losses:
+            return False
+        self._lost = False
+        self._question = None       # it was one of the old connection
+        self._clear(wall)
+        return True
+
+    def next_deadline(self):
+        """Return when to call :meth:`handle_timer`; None for never."""
+        question = self._question
+        if question is None or self._hangs:
+            return None
+        return question.since + PATIENCE_S
+
+    def handle_timer(self, now):
+        """Tell when libvirt hangs, and when it answers again.
+
+        :param now: monotonic time, seconds
+        """
+        question = self._question
+        if question is None:
+            self._hangs = False
+        elif now - question.since >= PATIENCE_S and not self._hangs:
+            self._hangs = True
+            self._tell_if(self._page.raising(
+                HostCause.LIBVIRT_LOST, question.wall, self._wall_clock(),
+                self._instances(), {'reason': NO_ANSWER}))
+        if self._answered and not self.lost:
+            self._answered = False
+            self._clear(self._wall_clock())
 
     def _down(self, change, wall):
         # It may be the end of a connection that has a successor by now: the
         # attempt finds that out.
         self._lost = True
+        self._losses += 1
         self._submit(_JOB, self._attempt, RETRY_S)
         self._tell_if(self._page.raising(
             HostCause.LIBVIRT_LOST, change.occurred_at, wall,
             self._instances(), {'reason': change.reason}))
 
-    def _up(self, wall):
-        self._lost = False
-        # Also what an earlier run of nova-compute has raised.
+    def _clear(self, wall):
         self._tell_if(self._page.clearing(
             HostCause.LIBVIRT_LOST, wall, self._instances(), {}))
 
@@ -119,6 +217,7 @@ class LibvirtLink:
     # -- the background's job ------------------------------------------------
 
     def _attempt(self):
+        loss = self._losses
         try:
             self._host.try_to_connect()
             self._host.get_connection()
@@ -128,4 +227,4 @@ class LibvirtLink:
             self._submit(_JOB, self._attempt, RETRY_S)
             return
         # Nova may have been the first to reconnect.
-        self._answer(host_lib.LinkChanged(True, time.time()))
+        self._answer(host_lib.LinkChanged(True, time.time(), loss=loss))

@@ -38,6 +38,7 @@ from nova_vmhealth.virt import losses
 from nova_vmhealth.virt import metrics
 from nova_vmhealth.virt import passport
 from nova_vmhealth.virt import reconcile
+from nova_vmhealth.virt import reconcile_jobs
 from nova_vmhealth.virt import reporting
 from nova_vmhealth.virt import saved_ledger
 from nova_vmhealth.virt import steering
@@ -76,27 +77,31 @@ class HealthMonitor:
             'vmhealth-libvirt', stuck_s=background.STUCK_S)
         self._looks = background.Background(
             'vmhealth-looks', stuck_s=background.STUCK_S)
+        # Apart from the looks, which ask QEMU: all the rest of libvirt is to
+        # be heard of while one hangs.
+        self._states = background.Background(
+            'vmhealth-states', stuck_s=background.STUCK_S)
         self._openings = background.Background('vmhealth-openings')
         self._backgrounds = (self._conductor, self._libvirt, self._looks,
-                             self._openings)
+                             self._states, self._openings)
         self._heartbeat = heartbeat.HeartbeatMonitor(
             self._deliver, log=self._log_from_native_thread,
             recover_beats=options.recover_beats,
             second_way=self._ask_for_second_way)
         self._saved = saved_ledger.SavedLedger(self._ledger, cache)
         self._steering = steering.Steering(self._heartbeat, self._saved)
-        self._enquiries = enquiries.Enquiries(
-            host, compute_host, cache, self._conductor.submit,
-            self._libvirt.submit, self._inbox.put)
-        self._arrivals = arrivals.Arrivals(self._enquiries.look_up)
         self._reporter = reporting.Reporter(
             publisher, compute_host, cache.get, self._heartbeat.status,
             self._host_page)
         self._notices = guest_notices.GuestNotices(
             self._heartbeat, self._steering, options.notice_timeout_ms)
         self._link = libvirt_link.LibvirtLink(
-            host, self._host_page, cache.uuids, self._looks.submit,
+            host, self._host_page, cache.uuids, self._states.submit,
             self._inbox.put, self._reporter.tell_host)
+        self._enquiries = enquiries.Enquiries(
+            self._link.get_connection, compute_host, cache,
+            self._conductor.submit, self._libvirt.submit, self._inbox.put)
+        self._arrivals = arrivals.Arrivals(self._enquiries.look_up)
         self._losses = losses.build(
             options, self._ledger, self._heartbeat, self._steering,
             self._link.get_connection, self._libvirt.submit,
@@ -105,8 +110,11 @@ class HealthMonitor:
             wake=lambda: self._inbox.put(None))
         self._reconciler = reconcile.Reconciler(
             self._link, compute_host, cache, self._ledger, self._steering,
-            self._saved, self._conductor.submit, self._looks.submit,
-            self._inbox.put, options.reconcile_interval_s)
+            self._last_seen_at, reconcile_jobs.Jobs(
+                self._link, compute_host, cache, self._saved,
+                self._conductor.submit, self._states.submit,
+                self._looks.submit, self._inbox.put),
+            options.reconcile_interval_s)
         self._streams = stream_channel.StreamChannels(
             self._link.get_connection, self._log_from_native_thread)
         self._trouble = channel_trouble.ChannelTrouble(
@@ -150,26 +158,39 @@ class HealthMonitor:
         self._reconciler.start()
 
     def stop(self, timeout_s=5.0):
-        """Stop the threads; waits at most about timeout_s for each.
+        """Stop the threads; one that hangs is left behind.
 
-        :param timeout_s: seconds
+        All are told before any is waited for.
+
+        :param timeout_s: longest wait for all of them together, seconds
         """
+        until = time.monotonic() + timeout_s
+
+        def left_s():
+            return max(0.0, until - time.monotonic())
+
         self._exporter.stop()
-        self._heartbeat.stop(timeout_s)
-        self._streams.close()
+        for thread in (self._heartbeat, *self._backgrounds):
+            thread.stop(0.0)
+        # In this order: what one has seen last the next one writes down, and
+        # who may wait for libvirt comes after all of them.
+        self._heartbeat.stop(left_s())
+        self._worker.stop(left_s())
+        self._publisher.stop(left_s())
+        self._streams.close(left_s())
         for thread in self._backgrounds:
-            thread.stop(timeout_s)
-        self._worker.stop(timeout_s)
-        self._publisher.stop(timeout_s)
+            thread.stop(left_s())
 
     def statistics(self):
         """Return the counters of this host, all numbers, by name."""
-        return {
+        found = {
             **self._heartbeat.statistics(),
             'observations_waiting': self._inbox.depth,
             'observations_dropped': self._inbox.dropped,
             **self._publisher.statistics(),
         }
+        found['notifications_failed'] += self._worker.given_up
+        return found
 
     def observe(self, observation):
         """Take in an observation; returns at once, from any thread.
@@ -225,6 +246,10 @@ class HealthMonitor:
             self._notices.after(instance.uuid, operation)
             self._passports.after(instance, operation)
         self._enquiries.refresh_later(instance.uuid)
+
+    def _last_seen_at(self, uuid):
+        status = self._heartbeat.status(uuid)
+        return None if status is None else status.last_seen_at
 
     # -- called on native threads --------------------------------------------
 

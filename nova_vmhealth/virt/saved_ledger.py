@@ -44,15 +44,17 @@ class SavedLedger:
     def __init__(self, ledger, cache, boot=None):
         self._ledger = ledger
         self._cache = cache
-        self._boot = boot or _boot()
+        self._boot = _boot() if boot is None else boot
         # instances whose page was taken up
         self._restored = set()
         # name -> what gives the record of another part now
         self._snapshots = {_BOOT: lambda: self._boot}
         # name -> text of another part's record on disk
         self._kept = {}
-        # on disk, and of no use
-        self._unreadable = set()
+        # what changes() has to return, name -> text, None to drop it
+        self._texts = {}
+        # names of the records that could not be made when last tried
+        self._failing = set()
 
     # -- at the start --------------------------------------------------------
 
@@ -64,13 +66,15 @@ class SavedLedger:
         :param now: monotonic time, seconds
         :param wall: seconds since the epoch
         """
-        same_boot = records.get(_BOOT) in (None, _text({'kept': self._boot}))
+        # Where the kernel does not say so it may be another boot.
+        same_boot = self._boot and records.get(_BOOT) in (
+            None, _text({'kept': self._boot}))
         for name, text in records.items():
             try:
                 self._restore(name, text, now, wall, same_boot)
             except (TypeError, ValueError, RecursionError,
                     exception.InvalidRecord) as error:
-                self._unreadable.add(name)
+                self._texts[name] = None
                 LOG.warning('What was saved of %(name)s is not used: '
                             '%(error)s', {'name': name, 'error': error})
 
@@ -85,11 +89,34 @@ class SavedLedger:
         page = record.get('page')
         if not same_boot:
             page = saving.of_another_boot(page)
-        self._ledger.restore(name, page, now, wall)
+        if not self._ledger.restore(name, page, now, wall):
+            LOG.warning('What was saved of %(name)s is used in part only: '
+                        'another release wrote it', {'name': name})
         if not same_boot:
             self._ledger.rewrite(name)
         self._cache.restore(name, entry)
         self._restored.add(name)
+
+    def go_on_after(self, records):
+        """Number what is told from now on after the events of an earlier run.
+
+        Its records could not be read at the start. What else they know is not
+        taken up: the ledger has gone on without it.
+
+        :param records: as for :meth:`restore`
+        :returns: what was kept back for another host's number, in order
+        """
+        events = []
+        for name, text in records.items():
+            # Only what is written once more stays.
+            self._texts[name] = None
+            try:
+                page = saving.Record(json.loads(text)['page'])
+                events += self._ledger.adopt(name, page.count('sequence'))
+            except (KeyError, TypeError, ValueError, RecursionError,
+                    exception.InvalidRecord):
+                continue            # another part's, or none of ours
+        return events
 
     def instances(self):
         """Return the instances that were taken up and not dropped since.
@@ -110,6 +137,10 @@ class SavedLedger:
     def rebooted(self, uuid):
         """Say whether a guest had answered, and rebooted by itself since."""
         return self._ledger.rebooted(uuid)
+
+    def beat_when_saved(self, uuid):
+        """Say whether a guest had answered when Nova saved it to disk."""
+        return self._ledger.beat_when_saved(uuid)
 
     def said_of(self, uuid):
         """Return what a guest said that is not well and was told.
@@ -147,29 +178,59 @@ class SavedLedger:
         :returns: instance uuid or name -> text to write down, None for what
             is to be dropped
         """
-        texts = dict.fromkeys(self._unreadable)
-        self._unreadable.clear()
-        for uuid, page in self._ledger.changed(now, wall).items():
+        for uuid in self._ledger.touched():
+            if not self._safely(self._take_page, uuid, now, wall):
+                self._ledger.rewrite(uuid)
+        for name in self._snapshots:
+            self._safely(self._take_part, name)
+        texts, self._texts = self._texts, {}
+        return texts
+
+    def rewrite_all(self):
+        """Have :meth:`changes` return everything: nothing of it is saved."""
+        self._ledger.rewrite_all()
+        self._kept.clear()
+
+    def _safely(self, take, name, *times):
+        try:
+            take(name, *times)
+        except Exception:
+            # A defect in one record must not keep the others from the disk.
+            # It is tried again each time, and told once.
+            if name not in self._failing:
+                self._failing.add(name)
+                LOG.exception('The record of %s cannot be made', name)
+            return False
+        self._failing.discard(name)
+        return True
+
+    def _take_page(self, uuid, now, wall):
+        for page in self._ledger.changed(uuid, now, wall).values():
             entry = self._cache.get(uuid)
             # A page of nobody is about to be forgotten.
             if page is None or entry is None:
-                texts[uuid] = None
+                self._texts[uuid] = None
                 self._restored.discard(uuid)
             else:
-                texts[uuid] = _text({
+                self._texts[uuid] = _text({
                     'page': page,
                     'instance': identity_record.record_of(entry)})
-        for name, snapshot in self._snapshots.items():
-            record = snapshot()
-            text = None if record is None else _text({'kept': record})
-            if text != self._kept.get(name):
-                self._kept[name] = texts[name] = text
-        return texts
+
+    def _take_part(self, name):
+        record = self._snapshots[name]()
+        text = None if record is None else _text({'kept': record})
+        if text != self._kept.get(name):
+            self._kept[name] = self._texts[name] = text
 
 
 def _boot():
-    with open(_BOOT_ID) as source:
-        return source.read().strip()
+    """Return what stands for this run of the kernel, empty if none does."""
+    try:
+        with open(_BOOT_ID) as source:
+            return source.read().strip()
+    except OSError as error:
+        LOG.warning('No boot of this host is told from another: %s', error)
+        return ''
 
 
 def _text(record):

@@ -19,7 +19,8 @@ import threading
 import time
 
 from nova_vmhealth.core import audits
-from nova_vmhealth.core.operations import operation
+from nova_vmhealth.core import operations
+from nova_vmhealth.core.operations import row_of
 from nova_vmhealth.core import protocol
 from nova_vmhealth.core.session_table import Guest
 from nova_vmhealth.core.vocabulary import Cause
@@ -53,12 +54,8 @@ class Steering:
         self._saved = saved
         self._monotonic = monotonic
         self._sleep = sleep or time.sleep
-        # guests whose own reboot after they beat was the last that they did
-        self._rebooted = set()
         # guests that are acted upon at this moment
         self._claimed = set()
-        # guests that were beating when Nova saved them to disk
-        self._beating_when_saved = set()
         # uuid -> what is done to it: _PAUSED, and one per planned operation;
         # Nova's threads and the worker both change it.
         self._holds = collections.defaultdict(list)
@@ -114,6 +111,17 @@ class Steering:
         """Say whether a planned operation is on, without its grace."""
         with self._lock:
             return bool(_planned(self._holds.get(uuid, ())))
+
+    def explains(self, uuid, causes):
+        """Say whether an operation that is on may be why a domain is not well.
+
+        From the moment in which Nova begins it; its grace is the ledger's.
+
+        :param causes: what would be wrong with the domain
+        """
+        with self._lock:
+            return operations.explain(
+                _planned(self._holds.get(uuid, ())), causes)
 
     def claim(self, uuid):
         """Begin an action upon a guest, unless Nova is at work on it.
@@ -195,8 +203,6 @@ class Steering:
         # Who is watched is taken up already.
         if self._heartbeat.status(uuid) is None:
             rebooted = self._saved.rebooted(uuid)
-            if rebooted:
-                self._rebooted.add(uuid)
             self.watch(uuid, entry, self._saved.session_of(uuid),
                        self._saved.said_of(uuid),
                        REBOOT_DEADLINE_S if rebooted else 0)
@@ -213,7 +219,6 @@ class Steering:
     def leave(self, uuid):
         """Let go of a domain that has ended."""
         self._heartbeat.unwatch(uuid)
-        self._rebooted.discard(uuid)
         self.release(uuid, _PAUSED)
 
     def forget(self, uuid, drop):
@@ -229,8 +234,6 @@ class Steering:
             self._held.pop(uuid, None)
             self._heartbeat.unwatch(uuid)
             drop()
-        self._beating_when_saved.discard(uuid)
-        self._rebooted.discard(uuid)
         return True
 
     def handle_timer(self, now):
@@ -247,16 +250,17 @@ class Steering:
     def follow(self, observation, entry):
         """Let the heartbeat follow what was seen of the domain.
 
+        The ledger sees it afterwards, and is asked how things stood before.
+
         :param observation: nova_vmhealth.core.vocabulary.Observation
         :param entry: nova_vmhealth.virt.identity.Entry
         """
         uuid, kind = observation.instance_uuid, observation.kind
         reason = observation.details.get('reason')
         if kind in (Kind.STARTED, Kind.REBOOTED):
-            saved = uuid in self._beating_when_saved
-            self._beating_when_saved.discard(uuid)
+            beats = (reason == 'restored'
+                     and self._saved.beat_when_saved(uuid))
             self.release(uuid, _PAUSED)
-            beats = saved and reason == 'restored'
             self.watch(uuid, entry,
                        Guest.BEATING if beats else Guest.WAITING,
                        boot_deadline_s=self._reboot_deadline(uuid, kind))
@@ -268,9 +272,6 @@ class Steering:
             self.present(uuid, entry)
             self.release(uuid, _PAUSED)
         elif kind is Kind.STOPPED:
-            status = self._heartbeat.status(uuid)
-            if reason == 'saved' and status and status.established:
-                self._beating_when_saved.add(uuid)
             self.leave(uuid)
         elif kind is Kind.AGENT_DISCONNECTED \
                 and observation.details.get('channel') \
@@ -280,27 +281,24 @@ class Steering:
     def _reboot_deadline(self, uuid, kind):
         status = self._heartbeat.status(uuid)
         # One that reboots again before it beats is expected to beat as well.
-        has_beaten = (uuid in self._rebooted
+        has_beaten = (self._saved.rebooted(uuid)
                       or (status is not None and status.established))
-        self._rebooted.discard(uuid)
         if kind is not Kind.REBOOTED or not has_beaten \
                 or self._is_restarted(uuid):
             return 0
-        self._rebooted.add(uuid)
         return REBOOT_DEADLINE_S
-
 
     def _is_restarted(self, uuid):
         with self._lock:
             return any(
-                Cause.STOPPED_UNEXPECTEDLY in operation(reason).expects
+                Cause.STOPPED_UNEXPECTEDLY in row_of(reason).expects
                 for reason in _planned(self._holds.get(uuid, ())))
 
 
 def _patience_s(reason):
     if reason == _PAUSED:
         return math.inf         # until it is resumed
-    done = operation(reason)
+    done = row_of(reason)
     return done.patience_s if done.holds_heartbeat else 0.0
 
 

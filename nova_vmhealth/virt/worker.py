@@ -42,6 +42,9 @@ PATIENCE_S = 60.0
 # does not wait for what comes last in a burst.
 MAX_TURN_S = 0.020
 
+# What could not be written is tried again after so long, seconds.
+BEHIND_S = 0.5
+
 _STOPS = (Kind.STOPPED, Kind.SHUTDOWN_BY_GUEST, Kind.SHUTDOWN_BY_HOST)
 
 
@@ -82,6 +85,8 @@ class Parts:
 class Worker:
     """Takes the inbox's items one after the other.
 
+    :ivar given_up: how many events were not told, since nobody knew their
+        instance
     :param parts: Parts
     :param compute_host: this host's name, as instances carry it
     :param grace_s: an instance that left is forgotten after so long, seconds
@@ -93,6 +98,7 @@ class Worker:
         self._grace_s = grace_s
         self._thread = None
         self._stopping = False
+        self.given_up = 0
         # calls that have run, and wait for the disk
         self._calls = []
         # uuid -> monotonic time when an instance that left is forgotten
@@ -121,12 +127,12 @@ class Worker:
 
         :param function: called without arguments
         :param timeout_s: longest wait, seconds
-        :returns: its result; None when it failed or took too long
+        :returns: its result; None when it failed or took too long: what came
+            of it may not be on disk then
         """
         asked = Call(function)
         self._parts.inbox.put(asked)
-        asked.done.wait(timeout_s)
-        return asked.result
+        return asked.result if asked.done.wait(timeout_s) else None
 
     def post(self, function):
         """Have a function run on the worker; returns at once.
@@ -165,9 +171,6 @@ class Worker:
             pass
         self._safely(self.attend)
         self._safely(self._commit)
-        calls, self._calls = self._calls, []
-        for call in calls:
-            call.done.set()
         # Between two turns of a burst others get their turn: greenthreads,
         # which nothing above lets run, and whoever waits for Python's lock.
         time.sleep(0)
@@ -181,11 +184,26 @@ class Worker:
             LOG.exception('Failed in %s%s', function.__name__, item)
 
     def _commit(self):
-        self._parts.publisher.commit(
+        """Write down what the turn brought, then answer who waits for that."""
+        is_written = self._write()
+        if self._parts.publisher.was_renewed():
+            self.tell(self._parts.saved.go_on_after(
+                self._parts.publisher.take_found()))
+            self._parts.saved.rewrite_all()
+            is_written = self._write()
+        if is_written:
+            calls, self._calls = self._calls, []
+            for call in calls:
+                call.done.set()
+
+    def _write(self):
+        return self._parts.publisher.commit(
             self._parts.saved.changes(time.monotonic(), time.time()))
 
     def _patience(self):
         """Seconds until something is due, at most a minute."""
+        if self._parts.publisher.is_behind:
+            return BEHIND_S
         due = [self._parts.ledger.next_deadline(),
                self._parts.losses.next_deadline(),
                self._parts.reconciler.next_deadline(),
@@ -251,6 +269,7 @@ class Worker:
             return
         if kind in (Kind.PLANNED_BEGUN, Kind.STARTED):
             self._forget_at.pop(uuid, None)       # it is back
+        self._parts.reconciler.observed(observation, now)
         self._parts.steering.follow(observation, entry)
         self._attend(observation, entry, now)
         observation = self._parts.losses.observed(
@@ -290,6 +309,17 @@ class Worker:
         for event in events:
             entry = self._parts.cache.get(event.instance_uuid) or last_entry
             if entry is None:
+                self._give_up(event)
                 continue
             self._parts.reporter.tell(
                 self._parts.losses.told(event, entry.policy, now, wall), entry)
+
+    def _give_up(self, event):
+        # Its number is used: consumers find a gap, which this explains.
+        self.given_up += 1
+        LOG.error('Health event %(id)s, %(transition)s %(cause)s, number '
+                  '%(sequence)d of %(uuid)s, is given up: nobody knows the '
+                  'instance any more',
+                  {'id': event.event_id, 'transition': event.transition.value,
+                   'cause': event.cause.value, 'sequence': event.sequence,
+                   'uuid': event.instance_uuid})

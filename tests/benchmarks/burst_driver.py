@@ -59,7 +59,8 @@ class Driver(driver.HealthLibvirtDriver):
 
     def __init__(self):
         super().__init__(virtapi.VirtAPI())
-        nova_objects.StandInConductor().install()
+        self._conductor = nova_objects.StandInConductor()
+        self._conductor.install()
         self.vmhealth_monitor = self._new_monitor(CONF.host)
         self._host.initialize()
         self.connection = self._host.get_connection()
@@ -72,8 +73,10 @@ class Driver(driver.HealthLibvirtDriver):
         connection = libvirt.open('test:///default')
         for number in range(1, count + 1):
             instance = nova_objects.instance(CONF.host, number, {}, {}, 64)
+            # as Nova and libvirt would have it, for whoever compares them
+            self._conductor.instances[instance.uuid] = instance
             self.vmhealth_monitor._cache.put(instance)
-            yield connection.defineXML(_XML % (instance.name, instance.uuid))
+            yield connection.createXML(_XML % (instance.name, instance.uuid))
 
 
 class Loop:

@@ -384,7 +384,7 @@ class TestService(HealthDriverTestBase):
         self.assertEqual(
             ['vmhealth-conductor', 'vmhealth-heartbeat', 'vmhealth-libvirt',
              'vmhealth-looks', 'vmhealth-openings', 'vmhealth-sender',
-             'vmhealth-worker'],
+             'vmhealth-states', 'vmhealth-worker'],
             sorted(thread.name for thread in ours))
         self.computes['compute1'].stop()
         for thread in ours:

@@ -146,7 +146,6 @@ def wait_for_listener(listener, feeder):
     processes.wait_for(heard, 30, 'listener', 0.2)
 
 
-@pytest.mark.outage
 @pytest.mark.timeout(400)
 def test_broker_killed(boot, broker, driver, listener, bus, feeders,
                        measured):

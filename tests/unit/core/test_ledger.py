@@ -15,6 +15,7 @@
 
 import pytest
 
+from nova_vmhealth.core import ledger
 from nova_vmhealth.core import page
 from nova_vmhealth.core import transitions
 from nova_vmhealth.core.vocabulary import Cause
@@ -363,6 +364,18 @@ def test_a_late_repeat_is_told_at_once():
     assert event.details == {'n': '2'}
     assert event.occurred_at == EPOCH + 0.75
     assert event.conditions[0].since == EPOCH - 0.25
+
+
+def test_many_that_are_due_are_attended_to_in_parts():
+    story = Story()
+    for number in range(ledger.MAX_DUE + 1):
+        for moment in (0.0, 0.5):
+            story.now = moment
+            story.tell(fault('io_error', 'vda'), uuid='guest-%d' % number)
+    assert len(story.ledger.handle_timer(1.5, EPOCH)) == ledger.MAX_DUE
+    assert story.ledger.next_deadline() <= 1.5
+    assert len(story.ledger.handle_timer(1.5, EPOCH)) == 1
+    assert story.ledger.handle_timer(1.5, EPOCH) == []
 
 
 def test_a_pending_update_carries_the_last_occurrence():

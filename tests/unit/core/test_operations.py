@@ -63,7 +63,7 @@ def test_a_real_fault_is_told_in_any_operation(told, name, what, later):
 
 
 def stops(name):
-    return Cause.STOPPED_UNEXPECTEDLY in operations.operation(name).expects
+    return Cause.STOPPED_UNEXPECTEDLY in operations.row_of(name).expects
 
 
 @pytest.mark.parametrize('seen, line', [
@@ -91,7 +91,7 @@ HOT_PLUG = ['attach_interface', 'attach_volume', 'detach_interface',
 
 def test_which_operations_explain_nothing():
     assert [name for name in EVERY
-            if not operations.operation(name).explains] == sorted([
+            if not operations.row_of(name).explains] == sorted([
                 *HOT_PLUG, 'cleanup', 'confirm_migration',
                 'volume_snapshot_delete'])
 
@@ -106,13 +106,13 @@ def test_hot_plug_is_only_named(told, name):
 
 
 @pytest.mark.parametrize('name', sorted(
-    name for name in EVERY if operations.operation(name).holds_heartbeat))
+    name for name in EVERY if operations.row_of(name).holds_heartbeat))
 def test_a_silent_guest_is_told_when_the_operation_has_lasted_too_long(
         told, name):
     """It may hang for ever, as nova-compute sees no end of it."""
     told.tell(begun(name))
     assert told.tell(LOST) == []
-    patience_s = operations.operation(name).patience_s
+    patience_s = operations.row_of(name).patience_s
     assert told.wait(patience_s - 1.0) == []
     assert told.wait(1.0) == [f'raised heartbeat_lost during {name}']
     assert told.tell(fault('agent_exited')) == [
@@ -281,6 +281,25 @@ def restored(planned, now=100.0, down_s=5.0, grace_s=GRACE_S):
     again.restore(saving.Record(record),
                   saving.Times(0.0, 1000.0 + now + down_s))
     return again
+
+
+@pytest.mark.parametrize('name, causes, explained', [
+    # it makes another domain: nothing of the old one matters
+    ('reboot', (), True), ('reboot', (Cause.QEMU_FAILED,), True),
+    ('action_reset', (), True),
+    ('snapshot', (), False), ('snapshot', (Cause.QEMU_FAILED,), False),
+    ('live_migration', (Cause.NOT_RUNNING,), True),
+    ('trigger_crash_dump', (Cause.GUEST_CRASHED,), True),
+    ('trigger_crash_dump', (Cause.QEMU_FAILED,), False),
+    ('attach_volume', (Cause.NOT_RUNNING,), False),
+])
+def test_what_may_be_why_a_domain_is_not_as_it_was(name, causes, explained):
+    assert operations.explain([name], causes) is explained
+    planned = operations.Operations(GRACE_S)
+    assert not planned.explains(causes)
+    for kind in (Kind.PLANNED_BEGUN, Kind.PLANNED_ENDED):
+        note(planned, kind, name, 1.0)
+        assert planned.explains(causes) is explained
 
 
 def test_what_was_on_is_over_after_a_restart_but_for_its_grace():

@@ -14,7 +14,6 @@
 import pytest
 
 from nova_vmhealth.core import reconcile
-from nova_vmhealth.core.reconcile import Doing
 from nova_vmhealth.core import transitions
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Condition
@@ -31,13 +30,16 @@ def conditions(*causes):
             for cause in causes]
 
 
-def told(state, active=(), held=False, disks=()):
-    """What is said of a guest that ought to run: kind or cause, reason."""
-    finding = reconcile.finding_of(state)
+def said(observations):
     return [(obs.cause or obs.kind, obs.details.get('reason'))
-            for obs in reconcile.observations(
-                finding, UUID, 5.0, reconcile.news(
-                    finding, conditions(*active)), disks, held)]
+            for obs in observations]
+
+
+def told(state, active=(), held=False, running=True):
+    """What is said of a guest that ought to run: kind or cause, reason."""
+    return said(reconcile.observations(
+        reconcile.finding_of(state), UUID, 5.0, conditions(*active), running,
+        held))
 
 
 # virDomainState and its reasons, each that libvirt has.
@@ -51,12 +53,12 @@ def told(state, active=(), held=False, disks=()):
     ((3, 2), [(Kind.PAUSED, 'paused')]),             # migration
     ((3, 3), [(Kind.PAUSED, 'paused')]),             # save
     ((3, 4), [(Kind.PAUSED, 'paused')]),             # dump
-    ((3, 5), [(Cause.IO_ERROR, None), (Kind.PAUSED, 'ioerror')]),
+    ((3, 5), [(Kind.PAUSED, 'ioerror')]),            # the disks come after
     ((3, 6), [(Cause.WATCHDOG_EXPIRED, None), (Kind.PAUSED, 'watchdog')]),
     ((3, 7), [(Kind.PAUSED, 'paused')]),             # from snapshot
     ((3, 8), [(Kind.PAUSED, 'paused')]),             # shutting down
     ((3, 9), [(Kind.PAUSED, 'paused')]),             # snapshot
-    ((3, 10), [(Cause.GUEST_CRASHED, 'panicked')]),
+    ((3, 10), [(Cause.GUEST_CRASHED, 'panicked'), (Kind.PAUSED, 'paused')]),
     ((3, 11), [(Kind.PAUSED, 'paused')]),            # starting up
     ((3, 12), [(Kind.PAUSED, 'paused')]),            # post-copy
     ((3, 13), [(Kind.PAUSED, 'postcopy_failed')]),
@@ -72,8 +74,8 @@ def told(state, active=(), held=False, disks=()):
     ((5, 6), [(Kind.STOPPED, 'missing')]),           # failed to start
     ((5, 7), [(Kind.STOPPED, 'missing')]),           # from snapshot
     ((5, 8), [(Kind.STOPPED, 'failed')]),            # daemon
-    ((6, 0), [(Cause.GUEST_CRASHED, 'panicked')]),
-    ((6, 1), [(Cause.GUEST_CRASHED, 'panicked')]),
+    ((6, 0), [(Cause.GUEST_CRASHED, 'panicked'), (Kind.PAUSED, 'paused')]),
+    ((6, 1), [(Cause.GUEST_CRASHED, 'panicked'), (Kind.PAUSED, 'paused')]),
     ((7, 0), [(Kind.PAUSED, 'paused')]),
     ((8, 0), []),                                    # of a later libvirt
     ((3, 99), [(Kind.PAUSED, 'paused')]),
@@ -87,9 +89,8 @@ def test_each_state_is_told_in_the_words_of_the_live_events(state, seen):
     *reconcile.STATES.values(), *reconcile.REASONS.values()])
 def test_the_ledger_gives_each_finding_its_causes(finding):
     """Its own table makes of the observations what this one promises."""
-    causes = set()
-    for obs in reconcile.observations(
-            finding, UUID, 5.0, finding.causes, (), True):
+    causes = {Cause.IO_ERROR} & set(finding.causes)
+    for obs in reconcile.observations(finding, UUID, 5.0, (), True, True):
         by_guest = obs.details.get('by') == 'guest'
         causes.add(obs.cause or (
             Cause.GUEST_SHUTDOWN if by_guest else transitions.RAISES[
@@ -99,34 +100,29 @@ def test_the_ledger_gives_each_finding_its_causes(finding):
 
 def test_nobody_saw_it_and_the_event_says_so():
     assert reconcile.observations(
-        reconcile.finding_of((5, 3)), UUID, 5.0, (Cause.QEMU_FAILED,), (),
-        False) == [Observation(
+        reconcile.finding_of((5, 3)), UUID, 5.0, (), True, False) == [
+            Observation(
             Kind.STOPPED, UUID, 5.0,
             details={'reason': 'failed', 'found_by': 'reconciliation'})]
 
 
 def test_a_disk_has_the_alias_that_live_events_give_it():
-    first, second = reconcile.observations(
-        reconcile.finding_of((3, 5)), UUID, 5.0,
-        (Cause.IO_ERROR, Cause.PAUSED_UNEXPECTEDLY), (DISK,), False)
+    first, = reconcile.disk_errors(UUID, 5.0, (DISK,))
     assert (first.cause, first.subject) == (Cause.IO_ERROR, 'virtio-disk0')
     assert first.details == {
         'device': 'virtio-disk0', 'path': '/disk', 'action': 'pause',
         'reason': 'enospc', 'found_by': 'reconciliation'}
-    assert second.kind is Kind.PAUSED
 
 
-@pytest.mark.parametrize('active, state', [
-    ((Cause.QEMU_FAILED,), (5, 3)),
-    ((Cause.QEMU_FAILED,), (5, 0)),      # all that a second restart leaves
-    ((Cause.GUEST_CRASHED,), (5, 3)),
-    ((Cause.GUEST_SHUTDOWN,), (5, 1)),
-    ((Cause.STOPPED_UNEXPECTEDLY,), (5, 2)),
-    ((Cause.NOT_RUNNING,), None),
-    ((Cause.GUEST_CRASHED,), (6, 1)),
-])
-def test_what_is_told_already_is_no_news(active, state):
-    assert told(state, active) == []
+def test_a_disk_that_libvirt_does_not_name_has_an_error_too():
+    error, = reconcile.disk_errors(UUID, 5.0, ())
+    assert (error.cause, error.subject) == (Cause.IO_ERROR, '')
+
+
+@pytest.mark.parametrize('state', [None, (5, 0), (5, 1), (5, 2), (5, 3)])
+def test_a_stop_that_was_seen_is_no_news(state):
+    """It was told, or is of no interest to the owner."""
+    assert told(state, running=False) == []
 
 
 @pytest.mark.parametrize('active, held, seen', [
@@ -135,44 +131,85 @@ def test_what_is_told_already_is_no_news(active, state):
     ((Cause.IO_ERROR, Cause.PAUSED_UNEXPECTEDLY), False,
      [(Kind.PAUSED, 'paused')]),
     ((Cause.IO_ERROR,), True, [(Kind.PAUSED, 'ioerror')]),
-    ((Cause.PAUSED_UNEXPECTEDLY,), True, [(Cause.IO_ERROR, None)]),
+    ((Cause.PAUSED_UNEXPECTEDLY,), True, []),
 ])
 def test_of_a_pause_what_is_missing_is_told(active, held, seen):
     assert told((3, 5), active, held) == seen
 
 
-def test_a_pause_explains_no_stop():
-    assert told((5, 3), [Cause.PAUSED_UNEXPECTEDLY]) == [
-        (Kind.STOPPED, 'failed')]
+def test_a_crash_is_told_once():
+    assert told((6, 1), [Cause.GUEST_CRASHED], held=True) == []
 
 
-@pytest.mark.parametrize('active, unseen, kind', [
-    ((), True, None),
-    ((Cause.NOT_RUNNING,), False, Kind.STARTED),
-    ((Cause.QEMU_FAILED,), False, Kind.STARTED),
-    ((Cause.GUEST_SHUTDOWN, Cause.PAUSED_UNEXPECTEDLY), False, Kind.STARTED),
-    ((Cause.PAUSED_UNEXPECTEDLY,), False, Kind.RESUMED),
-    # its crash kernel may run
-    ((Cause.GUEST_CRASHED,), False, None),
-    ((Cause.GUEST_CRASHED,), True, Kind.STARTED),
-    # merely reported, maybe
-    ((Cause.IO_ERROR,), False, None),
-    ((Cause.IO_ERROR,), True, Kind.RESUMED),
-    ((Cause.WATCHDOG_EXPIRED,), False, None),
-    ((Cause.WATCHDOG_EXPIRED,), True, Kind.RESUMED),
-    # no matter of the domain's
-    ((Cause.HEARTBEAT_LOST, Cause.GUEST_UNHEALTHY), True, None),
+@pytest.mark.parametrize('active, reason', [
+    (Cause.PAUSED_UNEXPECTEDLY, 'failed'), (Cause.GUEST_CRASHED, 'crashed')])
+def test_what_explains_a_stop(active, reason):
+    assert told((5, 3), [active]) == [(Kind.STOPPED, reason)]
+
+
+@pytest.mark.parametrize('state, running, seen', [
+    ((5, 3), True, [(Kind.STOPPED, 'expected')]),
+    (None, True, [(Kind.STOPPED, 'expected')]),
+    ((5, 3), False, []),
+    ((3, 5), True, [(Kind.PAUSED, 'paused')]),
+    ((6, 1), True, [(Kind.PAUSED, 'paused')]),
 ])
-def test_a_guest_that_runs_again(active, unseen, kind):
-    running = reconcile.finding_of((1, 1))
-    assert reconcile.ended(running, conditions(*active), unseen) is kind
+def test_what_need_not_run_is_no_fault(state, running, seen):
+    assert said(reconcile.unwanted(
+        reconcile.finding_of(state), UUID, 5.0, running)) == seen
+    assert transitions.RAISES[Kind.STOPPED, transitions.EXPECTED] is None
 
 
-@pytest.mark.parametrize('state', [None, (3, 1), (4, 0), (5, 0), (6, 1)])
-def test_nothing_ends_while_it_does_not_run(state):
-    finding = reconcile.finding_of(state)
-    assert finding.doing is not Doing.RUNNING
-    assert reconcile.ended(finding, conditions(*Cause), True) is None
+def ended(*active, running=True, held=False, unseen=False, is_back=False):
+    return [obs.cause or obs.kind for obs in reconcile.ended(
+        UUID, 5.0, conditions(*active), running=running, held=held,
+        unseen=unseen, is_back=is_back)]
+
+
+@pytest.mark.parametrize('active, how, seen', [
+    ((), {}, []),
+    ((), {'unseen': True, 'is_back': True}, []),
+    ((), {'held': True}, [Kind.RESUMED]),
+    ((), {'running': False}, [Kind.STARTED]),
+    ((Cause.GUEST_SHUTDOWN, Cause.PAUSED_UNEXPECTEDLY), {'running': False},
+     [Kind.STARTED]),
+    # no start: it beats already
+    ((Cause.QEMU_FAILED,), {}, [Cause.QEMU_FAILED]),
+    ((Cause.PAUSED_UNEXPECTEDLY,), {}, [Kind.RESUMED]),
+    # its crash kernel may run
+    ((Cause.GUEST_CRASHED,), {'unseen': True}, []),
+    ((Cause.GUEST_CRASHED,), {'is_back': True}, [Cause.GUEST_CRASHED]),
+    # merely reported, maybe
+    ((Cause.IO_ERROR,), {}, []),
+    ((Cause.IO_ERROR,), {'unseen': True}, [Kind.RESUMED]),
+    ((Cause.WATCHDOG_EXPIRED,), {}, []),
+    ((Cause.WATCHDOG_EXPIRED,), {'unseen': True}, [Kind.RESUMED]),
+    # no matter of the domain's
+    ((Cause.HEARTBEAT_LOST, Cause.GUEST_UNHEALTHY), {'unseen': True}, []),
+])
+def test_a_guest_that_runs_again(active, how, seen):
+    assert ended(*active, **how) == seen
+
+
+@pytest.mark.parametrize('last_seen_at, watched, back', [
+    (None, False, True), (None, True, False), (1.0, True, False),
+    (1.4, True, False), (1.6, True, True)])
+def test_a_guest_that_crashed_is_back_when_it_has_answered(
+        last_seen_at, watched, back):
+    crash, = conditions(Cause.GUEST_CRASHED)
+    assert reconcile.is_back(crash, last_seen_at, watched) is back
+
+
+@pytest.mark.parametrize('obs, changes', [
+    (Observation(Kind.STOPPED, UUID, 1.0), True),
+    (Observation(Kind.PLANNED_BEGUN, UUID, 1.0), True),
+    (Observation(Kind.FAULT, UUID, 1.0, Cause.IO_ERROR), True),
+    (Observation(Kind.FAULT, UUID, 1.0, Cause.GUEST_UNHEALTHY), False),
+    (Observation(Kind.HEARTBEAT_ESTABLISHED, UUID, 1.0), False),
+    (Observation(Kind.STOPPED, UUID, 1.0, details=reconcile.FOUND_BY), False),
+])
+def test_what_makes_a_look_old(obs, changes):
+    assert reconcile.is_change(obs) is changes
 
 
 @pytest.mark.parametrize('vm_state, task_state, host, expected', [

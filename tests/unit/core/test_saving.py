@@ -51,7 +51,9 @@ class Disk:
 
     def write(self, book, now, wall):
         """Keep what has changed; return of which instances."""
-        changed = book.changed(now, wall)
+        changed = {}
+        for uuid in book.touched():
+            changed.update(book.changed(uuid, now, wall))
         for uuid, record in changed.items():
             if record is None:
                 self.pages.pop(uuid, None)
@@ -122,7 +124,7 @@ class Restarting:
 
     def _anew(self, now):
         if self._whole:
-            self.book._marks.clear()
+            self.book.rewrite_all()
         self._disk.write(self.book, now + self._offset, EPOCH + now)
         self._offset += REBOOTED_S
         self.book = properties._ledger()
@@ -155,23 +157,23 @@ def _of_an_operation(obs):
     return obs.kind in (Kind.PLANNED_BEGUN, Kind.PLANNED_ENDED)
 
 
-def _of_what_is_timed_by_its_count(obs):
-    # When it was seen last is written down with its count, and when it is
-    # over hangs on that.
+def _of_what_begins_anew(obs):
+    # When an error is over hangs on who was listening.
     return _of_an_operation(obs) or obs.cause is Cause.IO_ERROR
 
 
 @settings(max_examples=100, deadline=None)
 @given(properties.steps)
 def test_a_restart_at_any_point_changes_nothing(steps):
-    told = _all_of(_told(properties._ledger(), steps, _of_an_operation))
-    assert told == _all_of(_told(Restarting(True), steps, _of_an_operation))
+    left_out = _of_what_begins_anew
+    told = _all_of(_told(properties._ledger(), steps, left_out))
+    assert told == _all_of(_told(Restarting(True), steps, left_out))
 
 
 @settings(max_examples=100, deadline=None)
 @given(properties.steps)
 def test_what_is_not_written_down_at_once_is_a_count(steps):
-    left_out = _of_what_is_timed_by_its_count
+    left_out = _of_what_begins_anew
     told = _without_counts(_told(properties._ledger(), steps, left_out))
     assert told == _without_counts(_told(Restarting(False), steps, left_out))
 
@@ -294,6 +296,16 @@ def test_what_has_happened_is_never_to_come():
     assert times.save(40.0) == 990.0
 
 
+@pytest.mark.parametrize('away_s', [1.0, HOUR_S])
+def test_nobody_heard_whether_there_was_another_error(run, away_s):
+    """One that did not pause the guest: it has all of its time again."""
+    run.tell(fault('io_error', 'vda', action='report'))
+    run.wait(50.0)
+    run.restart(away_s=away_s)
+    assert run.wait(59.0) == []
+    assert run.wait(1.0) == ['cleared io_error vda']
+
+
 def test_other_settings_hold_from_the_restart_on(run):
     run.tell(fault('io_error', 'vda', action='report'))
     run.restart(io_error_quiet_s=5.0)
@@ -407,6 +419,8 @@ REBOOTS = [
     ([story.BEATS, fault('heartbeat_lost'), story.REBOOTED], True),
     ([story.BEATS, story.REBOOTED, story.REBOOTED], True),
     ([story.BEATS, begun(), story.REBOOTED], False),
+    ([story.BEATS, begun('attach_volume'), story.REBOOTED], True),
+    ([story.BEATS, begun('snapshot'), story.REBOOTED], True),
     ([story.BEATS, story.REBOOTED, story.BEATS], False),
     ([story.BEATS, story.REBOOTED, story.STARTED], False),
     ([story.BEATS, story.REBOOTED, story.DESTROYED], False),
@@ -419,6 +433,29 @@ def test_a_guest_that_reboots_is_to_answer_again(run, seen, rebooted):
     run.restart()
     assert run.ledger.rebooted('vm') is rebooted
     assert not run.ledger.rebooted('another')
+
+
+SAVED = saw('stopped', reason='saved')
+SAVES = [
+    ([story.BEATS, SAVED], True),
+    ([story.BEATS, fault('heartbeat_lost'), SAVED], True),
+    # found again by a comparison
+    ([story.BEATS, SAVED, SAVED], True),
+    ([SAVED], False),
+    ([story.BEATS, story.REBOOTED, SAVED], False),
+    ([story.BEATS, story.DESTROYED], False),
+    ([story.BEATS, SAVED, saw('started', reason='restored')], False),
+    ([story.BEATS, SAVED, story.STARTED, SAVED], False),
+    ([story.BEATS, SAVED, story.STARTED, story.BEATS, SAVED], True),
+]
+
+
+@pytest.mark.parametrize('seen,beat', SAVES)
+def test_a_guest_that_beat_when_it_was_saved_is_known(run, seen, beat):
+    run.tell(*seen)
+    run.restart()
+    assert run.ledger.beat_when_saved('vm') is beat
+    assert not run.ledger.beat_when_saved('another')
 
 
 def test_what_the_guest_said_is_known(run):
@@ -491,7 +528,6 @@ def test_a_bad_record_is_refused_and_changes_nothing(bad):
 
 @pytest.mark.parametrize('record', [
     None, [], 'text', 7, {}, {'version': saving.VERSION},
-    {**_record(), 'version': saving.VERSION + 1},
     {**_record(), 'flapping': {}},
     {**_record(), 'flapping': {'heartbeat': 'heartbeat'}},
     {**_record(), 'sources': {}},
@@ -499,3 +535,53 @@ def test_a_bad_record_is_refused_and_changes_nothing(bad):
 def test_a_foreign_record_is_refused(record, run):
     with pytest.raises(exception.InvalidRecord):
         run.ledger.restore('vm', record, run.now, EPOCH)
+
+
+# -- another release ----------------------------------------------------------
+
+def test_the_sequence_goes_on_whatever_the_form_of_the_rest(run):
+    record = {'version': saving.VERSION + 1, 'sequence': 7, 'entries': 'new'}
+    assert not run.ledger.restore('vm', record, run.now, EPOCH)
+    assert run.active() == []
+    [event] = run.see(fault('heartbeat_lost'))
+    assert event.sequence == 8
+
+
+def test_a_cause_that_is_not_known_is_left_out_alone(run):
+    run.tell(fault('heartbeat_lost'), fault('io_error', 'vda'))
+    run.save()
+    record = json.loads(run.disk.pages['vm'])
+    record['entries'].insert(0, {'cause': 'of another release', 'new': 1})
+    again = Run()
+    assert not again.ledger.restore('vm', record, again.now, EPOCH)
+    assert again.active() == ['heartbeat_lost', 'io_error vda']
+    [event] = again.see(fault('watchdog_expired'))
+    assert event.sequence == 3
+
+
+def test_a_record_of_before_a_field_is_read(run):
+    run.tell(story.BEATS)
+    run.save()
+    record = json.loads(run.disk.pages['vm'])
+    del record['beat_when_saved']
+    assert Run().ledger.restore('vm', record, run.now, EPOCH)
+
+
+# -- what the disk has lost ---------------------------------------------------
+
+def test_all_is_written_again_where_it_is_asked_for(run):
+    run.tell(story.BEATS)
+    run.save()
+    run.ledger.rewrite_all()
+    assert run.save() == {'vm'}
+    assert run.save() == set()
+
+
+def test_a_page_of_which_no_record_can_be_made_is_tried_again(
+        run, monkeypatch):
+    run.tell(fault('heartbeat_lost'))
+    with monkeypatch.context() as broken:
+        broken.setattr(page.Page, 'save', None)
+        with pytest.raises(TypeError):
+            run.save()
+    assert run.save() == {'vm'}

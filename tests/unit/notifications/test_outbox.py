@@ -12,18 +12,22 @@
 
 """The outbox keeps the order, and drops by a rule when it is full."""
 
+import contextlib
 import dataclasses
 import os
 import random
 import sqlite3
+import threading
 
 import pytest
 
+from nova_vmhealth.notifications import copying
 from nova_vmhealth.notifications import database
 from nova_vmhealth.notifications import outbox
 from nova_vmhealth.notifications import tables
 
 LARGE = 10 ** 9
+PATIENCE_S = 30
 
 
 def row(number, transition='raised', about='a', cause='io_error', subject='',
@@ -47,6 +51,15 @@ def opened(tmp_path):
     yield new
     for each in made:
         each.close()
+
+
+@contextlib.contextmanager
+def held(path):
+    """Hold a file as a tool does that looks into it, or copies it."""
+    with contextlib.closing(
+            sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute('BEGIN IMMEDIATE')
+        yield
 
 
 def drain(subject):
@@ -95,7 +108,7 @@ def test_a_page_that_is_dropped_leaves_nothing_on_disk(opened):
     subject = opened()
     subject.write([], {'x': '1', 'y': '2'})
     subject.write([], {'x': None, 'z': None})
-    assert subject._database.run(tables.pages) == {'y': '2'}
+    assert subject._database.run(copying.pages) == {'y': '2'}
 
 
 def test_goes_back_to_the_disk_by_itself(tmp_path):
@@ -121,9 +134,30 @@ def test_the_log_is_written_back_when_there_is_time(opened, tmp_path):
     subject.write([row(n, payload='x' * 5000) for n in range(100)], {})
     path = tmp_path / 'vmhealth' / 'c.sqlite'
     before = os.path.getsize(path)
-    subject.tidy()
+    thread = subject.tidy()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
     assert os.path.getsize(path) > before + 400000
+    subject.oldest()
+    assert subject.tidy() is None           # nothing was written since
     assert drain(subject) == ids(*range(100))
+
+
+def test_who_waits_for_the_disk_is_a_thread_of_the_given_kind(tmp_path):
+    made = []
+
+    class Native(threading.Thread):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            made.append(self)
+    subject = outbox.Outbox(str(tmp_path / 'c.sqlite'), max_events=LARGE,
+                            max_bytes=LARGE, new_thread=Native)
+    subject.open()
+    subject.write([row(1)], {})
+    thread = subject.tidy()
+    assert made == [thread]
+    thread.join(PATIENCE_S)
+    subject.close()
 
 
 def test_the_same_event_is_there_once(opened):
@@ -147,12 +181,35 @@ def test_events_and_pages_are_written_together(opened):
 def test_one_about_something_else(opened):
     subject = opened()
     subject.write([row(1), row(2), row(3, about='b'), row(4, about='')], {})
-    assert subject.oldest(besides='a').event_id == 'e00003'
-    assert subject.oldest(besides='b').event_id == 'e00001'
+    assert subject.oldest(besides=['a']).event_id == 'e00003'
+    assert subject.oldest(besides=['b']).event_id == 'e00001'
+    assert subject.oldest(besides=['a', 'b']).event_id == 'e00004'
     subject.remove('e00003')
-    assert subject.oldest(besides='a').event_id == 'e00004'
+    assert subject.oldest(besides=['a']).event_id == 'e00004'
     subject.remove('e00004')
-    assert subject.oldest(besides='a') is None
+    assert subject.oldest(besides=['a']) is None
+
+
+def test_an_event_without_a_value_is_not_taken_for_one_that_is_there(opened):
+    subject = opened()
+    with pytest.raises(sqlite3.IntegrityError):
+        subject.write([dataclasses.replace(row(1), event_type=None)], {})
+
+
+def test_who_holds_the_file_keeps_nobody_from_reading(opened, tmp_path):
+    subject = opened()
+    subject.write([row(1)], {'x': '1'})
+    with held(tmp_path / 'vmhealth' / 'c.sqlite'):
+        with pytest.raises(tables.Busy):
+            subject.write([row(2)], {'x': '2'})
+        assert subject.on_disk
+        assert subject.oldest().event_id == 'e00001'
+        with pytest.raises(tables.Busy):
+            subject.remove('e00001')
+        assert subject.pages() == {'x': '1'}
+    subject.write([row(2)], {'x': '2'})
+    assert subject.switches == 0
+    assert drain(subject) == ids(1, 2)
 
 
 # (transition, about, cause, subject) of rows 1, 2, 3, ...; how many may stay;

@@ -20,6 +20,7 @@ import pytest
 from nova_vmhealth.notifications import delivery as delivery_lib
 from nova_vmhealth.notifications import outbox
 from nova_vmhealth.notifications import sender
+from nova_vmhealth.notifications import tables
 from tests.unit.notifications.test_outbox import row
 
 PATIENCE_S = 30
@@ -48,6 +49,7 @@ class Bus:
         self.got = []
         self.tries = collections.Counter()
         self.closed = 0
+        self.took = threading.Event()
 
     def send(self, row):
         self.tries[row.event_id] += 1
@@ -56,6 +58,7 @@ class Bus:
         if not self.up or row.event_id in self.refused:
             raise ConnectionRefusedError('nobody there')
         self.got.append(row.event_id)
+        self.took.set()
 
     def close(self):
         self.closed += 1
@@ -157,9 +160,40 @@ def test_what_the_bus_refuses_while_it_takes_others_is_given_up(
     for _ in range(20):
         subject.step()
     assert subject.failed == 1
-    # those of others went first, for a test; each instance's are in order
-    assert bus.got == ['e00003', 'e00004', 'e00005', 'e00002', 'e00006']
-    assert box.depth == 0
+    # one of others went first, for a test, again and again; each instance's
+    # are in order
+    assert bus.got == ['e00003', 'e00003', 'e00003', 'e00002', 'e00004',
+                       'e00005', 'e00006']
+    assert (subject.sent, box.depth) == (5, 0)
+
+
+def test_several_that_the_bus_refuses_hold_up_nobody(subject, box, bus):
+    fill(box, *'abcdefghi')
+    bus.refused = {'e00001', 'e00002', 'e00003', 'e00005'}
+    for _ in range(40):
+        subject.step()
+    assert (subject.failed, subject.sent, box.depth) == (4, 5, 0)
+    assert set(bus.got) == {'e00004', 'e00006', 'e00007', 'e00008', 'e00009'}
+
+
+def test_too_many_that_the_bus_refuses_are_no_reason_to_try_them_all(
+        subject, box, bus):
+    fill(box, *'abcdefghi')
+    bus.up = False
+    for _ in range(20):
+        subject.step()
+    assert (subject.failed, box.depth) == (0, 9)
+    assert bus.tries['e00006'] and not bus.tries['e00007']
+
+
+def test_with_only_its_own_instance_what_was_sent_before_goes_again(
+        subject, box, bus):
+    fill(box, 'a', 'a', 'a')
+    bus.refused = {'e00002'}
+    for _ in range(20):
+        subject.step()
+    assert bus.got == ['e00001'] * 4 + ['e00003']
+    assert (subject.failed, subject.sent, box.depth) == (1, 2, 0)
 
 
 def test_with_nobody_else_to_compare_it_waits(subject, box, bus):
@@ -169,10 +203,10 @@ def test_with_nobody_else_to_compare_it_waits(subject, box, bus):
         subject.step()
     assert (subject.failed, box.depth, bus.got) == (0, 2, [])
     box.write([row(n, about='b') for n in range(10, 13)], {})
-    for _ in range(6):
+    for _ in range(5):
         subject.step()
     assert subject.failed == 1
-    assert bus.got == ['e00010', 'e00011', 'e00012', 'e00002']
+    assert bus.got == ['e00010', 'e00010', 'e00010', 'e00002', 'e00011']
 
 
 def test_an_innocent_one_between_two_outages_is_kept(subject, box, bus):
@@ -182,8 +216,8 @@ def test_an_innocent_one_between_two_outages_is_kept(subject, box, bus):
     steps(subject, 4)
     real = box.oldest
 
-    def oldest(besides=None):
-        if besides is not None:
+    def oldest(besides=()):
+        if besides:
             bus.up = True
         return real(besides)
     box.oldest = oldest
@@ -196,6 +230,54 @@ def test_an_innocent_one_between_two_outages_is_kept(subject, box, bus):
     bus.up = True
     steps(subject, 2)
     assert bus.got == ['e00002', 'e00001']
+
+
+def test_a_bus_that_comes_and_goes_fills_no_log(
+        subject, box, bus, clock, caplog):
+    caplog.set_level('INFO')
+    fill(box, *'ab' * 10)
+    for _ in range(10):
+        bus.up = False
+        subject.step()
+        bus.up = True
+        subject.step()
+        clock.now += 1
+    assert len(caplog.records) == 2         # it went, and came
+
+
+def test_what_cannot_be_removed_now_is_not_sent_once_more(subject, box, bus):
+    fill(box, 'a', 'a')
+    real, busy = box.remove, [tables.Busy('locked')] * 2
+
+    def remove(event_id):
+        if busy:
+            raise busy.pop()
+        real(event_id)
+    box.remove = remove
+    for _ in range(2):
+        with pytest.raises(tables.Busy):
+            subject.step()
+    assert steps(subject, 2) == [0, None]
+    assert bus.got == ['e00001', 'e00002']
+    assert subject.sent == 2
+
+
+def test_the_thread_waits_for_a_file_that_somebody_holds(
+        box, bus, caplog, monkeypatch):
+    monkeypatch.setattr(sender, '_BUSY_PAUSE_S', 0.01)
+    real, busy = box.oldest, [tables.Busy('locked')] * 2
+
+    def oldest(besides=()):
+        if busy:
+            raise busy.pop()
+        return real(besides)
+    box.oldest = oldest
+    fill(box, 'a')
+    subject = sender.Sender(box, bus)
+    subject.start()
+    assert bus.took.wait(PATIENCE_S)
+    assert subject.stop(PATIENCE_S)
+    assert (bus.got, caplog.records) == (['e00001'], [])
 
 
 def test_the_thread_sends_what_comes_and_ends(box, bus):

@@ -127,6 +127,7 @@ class Saved:
         self.guest = Guest.WAITING
         self.said = {}
         self.has_rebooted = False
+        self.beat = False
 
     def session_of(self, _uuid):
         return self.guest
@@ -136,6 +137,9 @@ class Saved:
 
     def rebooted(self, _uuid):
         return self.has_rebooted
+
+    def beat_when_saved(self, _uuid):
+        return self.beat
 
 
 class Background:
@@ -207,6 +211,7 @@ class Publisher:
     """
 
     commits = 0
+    is_behind = False
 
     def __init__(self):
         self.events = []
@@ -222,6 +227,13 @@ class Publisher:
 
     def commit(self, pages):
         self.commits += 1
+        return True
+
+    def was_renewed(self):
+        return False
+
+    def take_found(self):
+        return {}
 
     def submit(self, event, _identity, _heartbeat):
         self.events.append((event.transition, event.cause))

@@ -14,6 +14,7 @@
 
 import types
 
+from nova import exception as nova_exception
 import pytest
 
 from nova_vmhealth.core.vocabulary import Cause
@@ -31,13 +32,17 @@ class Asked:
         self.conductor, self.libvirt = fakes.Background(), fakes.Background()
         self.answers = []
         self.probed = []
-        host = types.SimpleNamespace(
-            get_connection=lambda: types.SimpleNamespace(
-                lookupByUUIDString=lambda uuid: types.SimpleNamespace(
-                    info=lambda: self.probed.append(uuid))))
+        self.away = False
         self.enquiries = enquiries.Enquiries(
-            host, 'compute1', self.cache, self.conductor.submit,
+            self.connect, 'compute1', self.cache, self.conductor.submit,
             self.libvirt.submit, self.answers.append)
+
+    def connect(self):
+        if self.away:
+            raise nova_exception.HypervisorUnavailable()
+        return types.SimpleNamespace(
+            lookupByUUIDString=lambda uuid: types.SimpleNamespace(
+                info=lambda: self.probed.append(uuid)))
 
 
 @pytest.fixture
@@ -93,4 +98,15 @@ def test_a_control_error_ends_when_the_domain_answers(asked):
     (answer,) = asked.answers
     assert (answer.kind, answer.cause) == (Kind.RECOVERED,
                                            Cause.CONTROL_ERROR)
+    assert asked.probed == [UUID]
+
+
+def test_nothing_is_made_of_a_libvirt_that_is_away(asked):
+    """Background would log each attempt."""
+    asked.away = True
+    asked.enquiries.probe_later(UUID)
+    asked.libvirt.run()
+    assert asked.answers == [] and asked.probed == []
+    asked.away = False
+    asked.libvirt.run()
     assert asked.probed == [UUID]

@@ -12,6 +12,7 @@
 
 """Listening in on libvirt's events without getting into Nova's way."""
 
+import threading
 import types
 
 from nova.virt import event as virtevent
@@ -189,3 +190,24 @@ def test_tries_to_connect_as_nova_would_and_keeps_nothing():
         close=lambda: calls.append(how))
     health_host.try_to_connect()
     assert calls == [('qemu:///system', False)]
+
+
+class Handler:
+    pass
+
+
+@pytest.mark.parametrize('native', [True, False])
+def test_a_thread_that_sees_the_connection_end_does_not_wait_for_itself(
+        watching, monkeypatch, native):
+    """libvirt calls back on the thread whose call fails with it."""
+    monkeypatch.setattr(nova_host, '_ThreadingLibvirtEventHandler',
+                        Handler if native else (), raising=False)
+    health_host, _ = watching
+    health_host._event_handler = Handler()
+    health_host._wrapped_conn_lock = lock = threading.Lock()
+    health_host.mend_lock()
+    with health_host._wrapped_conn_lock:
+        assert health_host._wrapped_conn_lock.acquire(
+            blocking=False) is native
+    # under eventlet Nova's own stays
+    assert (health_host._wrapped_conn_lock is lock) is not native

@@ -23,7 +23,7 @@ from nova_vmhealth.virt import channel_trouble
 from nova_vmhealth.virt import host
 from nova_vmhealth.virt import metrics
 from nova_vmhealth.virt import monitor
-from nova_vmhealth.virt import reconcile
+from nova_vmhealth.virt import reconcile_jobs
 from nova_vmhealth.virt import reporting
 from tests.unit.virt import fakes
 from tests.unit.virt.fakes import entry
@@ -289,9 +289,10 @@ def test_the_heartbeat_follows_the_domain(parts):
 
 def test_running_domains_are_watched_again_after_a_restart(parts):
     parts.cache.entries['paused'] = entry('paused')
-    parts.step(reconcile.Stocktaken())
-    parts.step(reconcile.Look(
-        {UUID: (1, 1), OTHER: (1, 1), 'paused': (3, 1)}, True))
+    parts.step(reconcile_jobs.Stocktaken())
+    parts.step(reconcile_jobs.Look(
+        {UUID: (1, 1), OTHER: (1, 1), 'paused': (3, 1)},
+        parts.monitor._reconciler._looking_since))
     assert parts.heartbeat.watched == {UUID}     # the other is not Nova's
 
 
@@ -455,6 +456,36 @@ def test_a_request_for_the_second_way_is_no_observation(parts):
     assert parts.publisher.events == []
 
 
+class Hanging:
+    """A thread that ends at none of its calls of stop()."""
+
+    def __init__(self, name, world):
+        self._name, self._world = name, world
+
+    def stop(self, timeout_s=0.0):
+        self._world.now += timeout_s
+        self._world.told.append(self._name)
+
+    close = stop
+
+
+def test_all_threads_are_told_to_stop_before_one_is_waited_for(parts):
+    began, parts.told, watch = parts.now, [], parts.monitor
+    watch._backgrounds = [Hanging(name, parts) for name in 'abc']
+    for name in ('exporter', 'heartbeat', 'worker', 'publisher', 'streams'):
+        setattr(watch, '_' + name, Hanging(name, parts))
+    watch.stop(5.0)
+    assert parts.told == [
+        'exporter', 'heartbeat', 'a', 'b', 'c',
+        'heartbeat', 'worker', 'publisher', 'streams', 'a', 'b', 'c']
+    assert parts.now == began + 5.0
+
+
+def test_what_the_worker_gives_up_is_counted(parts):
+    parts.monitor._worker.given_up = 2
+    assert parts.monitor.statistics()['notifications_failed'] == 2
+
+
 def test_every_metric_has_its_statistics(parts):
     parts.monitor.observe(see(Kind.STARTED))
     found = parts.monitor.statistics()
@@ -464,14 +495,38 @@ def test_every_metric_has_its_statistics(parts):
 
 
 def test_libvirts_end_is_told_of_the_host_and_numbered(parts):
-    for up in (False, True):
-        parts.monitor.request(host.LinkChanged(up, 1.0))
+    for loss, up in ((0, False), (1, True)):
+        parts.monitor.request(host.LinkChanged(up, 1.0, loss=loss))
         parts.drain()
     assert parts.publisher.host_events == [
         (Transition.RAISED, 'compute1', {UUID: 'project'}),
         (Transition.CLEARED, 'compute1', {UUID: 'project'})]
     assert parts.monitor._host_page.snapshot() == {
         'sequence': 2, 'active': {}}
+
+
+def test_a_libvirt_that_hangs_is_told_of_the_host(parts, monkeypatch):
+    link = parts.monitor._link
+    monkeypatch.setattr(link, '_monotonic', lambda: parts.now)
+    parts.monitor._host.get_connection = lambda: None
+
+    def question(_connection):
+        parts.now += 30.0
+        parts.drain()
+
+    link.ask(question)
+    parts.step(None)
+    assert [transition for transition, _, _ in parts.publisher.host_events
+            ] == [Transition.RAISED, Transition.CLEARED]
+
+
+def test_novas_connection_is_left_alone_while_it_is_lost(parts):
+    """Nova logs a trace for each attempt."""
+    parts.step(see(Kind.FAULT, cause=Cause.CONTROL_ERROR))
+    parts.step(host.LinkChanged(False, 1.0))
+    parts.monitor._host.get_connection = pytest.fail
+    parts.libvirt.run()
+    assert parts.libvirt.jobs
 
 
 def test_one_that_has_left_while_nobody_looked_is_cleared(monkeypatch):

@@ -14,18 +14,21 @@
 import dataclasses
 import itertools
 import types
+from unittest import mock
 
 from nova import exception as nova_exception
 from nova.virt.libvirt import host as nova_host
+import oslo_messaging
 import pytest
 
 from nova_vmhealth.core import ledger
-from nova_vmhealth.core import page
+from nova_vmhealth.core import settings
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.core.vocabulary import Transition
 from nova_vmhealth.virt.host import LinkChanged
 from nova_vmhealth.virt import reconcile
+from nova_vmhealth.virt import reconcile_jobs
 from nova_vmhealth.virt import steering
 from tests.unit.virt import fakes
 from tests.unit.virt.fakes import OTHER
@@ -34,6 +37,8 @@ from tests.unit.virt.fakes import UUID
 
 RUNNING, PAUSED, IO_ERROR = (1, 1), (3, 1), (3, 5)
 GOING, STOPPED, FAILED = (4, 0), (5, 0), (5, 3)
+ANY_SOCKET = mock.ANY
+CRASHED, SHUT_DOWN, DESTROYED = (3, 10), (5, 1), (5, 2)
 GRACE_S = 10.0
 
 
@@ -78,6 +83,16 @@ class Link:
     def changed(self, change, wall):
         self.lost = not change.up
         self.changes.append(change.up)
+        return True
+
+    def next_deadline(self):
+        return None
+
+    def handle_timer(self, now):
+        pass
+
+    def ask(self, question):
+        return question(self.get_connection())
 
     def get_connection(self):
         if self.lost or self.fails:
@@ -102,26 +117,51 @@ class Saved(fakes.Saved):
         return self.restored
 
 
+class Background(fakes.Background):
+    """One whose jobs come again when they fail, as the real one's do."""
+
+    def run(self):
+        jobs, self.jobs = self.jobs, {}
+        for key, job in jobs.items():
+            try:
+                job()
+            except Exception:
+                self.jobs.setdefault(key, job)
+
+
 class World:
     """Nova, libvirt and the worker, one step after the other.
+
+    Guests answer as soon as they are watched, and until they crash.
 
     :ivar told: (transition, cause) of each event
     """
 
-    def __init__(self):
+    def __init__(self, grace_s):
         self.now = 100.0
         self.inbox, self.told, self.seen = [], [], []
         self.link, self.cache, self.saved = Link(), fakes.Cache(), Saved()
         self.heartbeat = fakes.Heartbeat()
         self.steering = steering.Steering(self.heartbeat, self.saved)
-        self.conductor, self.libvirt = fakes.Background(), fakes.Background()
+        self.conductor, self.libvirt = Background(), Background()
+        self.qemu = Background()
+        self.crashed_at = {}
         numbers = itertools.count()
-        self.ledger = ledger.Ledger(page.Settings(planned_grace_s=GRACE_S),
-                                    lambda: str(next(numbers)))
+        self.ledger = ledger.Ledger(
+            settings.Settings(planned_grace_s=grace_s),
+            lambda: str(next(numbers)))
+        self.jobs = reconcile_jobs.Jobs(
+            self.link, 'compute1', self.cache, self.saved,
+            self.conductor.submit, self.libvirt.submit, self.qemu.submit,
+            self.inbox.append, lambda: self.now)
         self.reconciler = reconcile.Reconciler(
             self.link, 'compute1', self.cache, self.ledger, self.steering,
-            self.saved, self.conductor.submit, self.libvirt.submit,
-            self.inbox.append, 60.0, lambda: self.now, lambda low, high: 1.0)
+            self.last_seen_at, self.jobs, 60.0, lambda low, high: 1.0)
+
+    def last_seen_at(self, uuid):
+        if self.heartbeat.status(uuid) is None:
+            return None
+        return self.crashed_at.get(uuid, self.now)
 
     def has(self, *uuids, state=RUNNING, entry=active):
         """Nova and libvirt have these."""
@@ -131,10 +171,16 @@ class World:
                 self.link.states[uuid] = state
 
     def observe(self, observation):
+        observation = dataclasses.replace(observation, occurred_at=self.now)
         self.seen.append(observation)
-        entry = self.cache.get(observation.instance_uuid)
+        uuid = observation.instance_uuid
+        entry = self.cache.get(uuid)
         if entry is None or observation.kind is Kind.FORGOTTEN:
             return
+        if (observation.cause is Cause.GUEST_CRASHED
+                and uuid in self.heartbeat.watched):
+            self.crashed_at[uuid] = self.now
+        self.reconciler.observed(observation, self.now)
         self.steering.follow(observation, entry)
         self.tell(self.ledger.observe(
             observation, self.now, self.now, entry.policy.events))
@@ -160,6 +206,8 @@ class World:
             self.work()
             self.conductor.run()
             self.libvirt.run()
+            self.work()
+            self.qemu.run()
         self.work()
 
     def start(self):
@@ -167,8 +215,8 @@ class World:
         self.settle()
 
     def look(self):
-        """The next comparison."""
-        self.now = self.reconciler.next_deadline()
+        """The next comparison, or what one that is out leads to."""
+        self.now = self.reconciler.next_deadline() or self.now
         self.settle()
 
     def first_look(self):
@@ -188,11 +236,16 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch):
+def grace_s():
+    return GRACE_S
+
+
+@pytest.fixture
+def world(monkeypatch, grace_s):
     # Nova imports it with the first Host, of which there is none here.
     monkeypatch.setattr(nova_host, 'libvirt', types.SimpleNamespace(
         libvirtError=LibvirtError))
-    world = World()
+    world = World(grace_s)
     world.has(UUID)
     return world
 
@@ -305,14 +358,14 @@ def test_a_full_disk_is_named(world):
     world.start()
     world.link.states[UUID] = IO_ERROR
     world.look()
-    assert world.told == [(RAISED, Cause.IO_ERROR),
-                          (RAISED, Cause.PAUSED_UNEXPECTEDLY)]
-    assert [seen.subject for seen in world.seen] == ['virtio-disk0', '']
+    assert world.told == [(RAISED, Cause.PAUSED_UNEXPECTEDLY),
+                          (RAISED, Cause.IO_ERROR)]
+    assert [seen.subject for seen in world.seen] == ['', 'virtio-disk0']
     assert world.steering.is_paused(UUID)
     world.link.states[UUID] = RUNNING
     world.look()
-    assert world.told[2:] == [(CLEARED, Cause.IO_ERROR),
-                              (CLEARED, Cause.PAUSED_UNEXPECTEDLY)]
+    assert world.told[2:] == [(CLEARED, Cause.PAUSED_UNEXPECTEDLY),
+                              (CLEARED, Cause.IO_ERROR)]
     assert not world.steering.is_paused(UUID)
 
 
@@ -329,11 +382,16 @@ def test_a_pause_that_somebody_wanted_only_holds_the_heartbeat(world):
     assert world.told == []
 
 
-def test_what_its_owner_does_not_want_is_not_asked_for(world):
-    world.has(UUID, entry=lambda uuid: active(uuid, events='io_error'))
+@pytest.mark.parametrize('state', [FAILED, IO_ERROR, CRASHED])
+def test_what_its_owner_does_not_want_only_ends_the_heartbeat(world, state):
+    world.has(UUID, entry=lambda uuid: active(uuid, events='heartbeat_lost'))
     world.start()
-    world.link.states[UUID] = FAILED
-    world.first_look()
+    world.link.states[UUID] = state
+    world.look()
+    assert not world.steering.is_running(UUID)
+    world.observe(see(Kind.FAULT, cause=Cause.MEMORY_FAILURE))
+    assert world.told == []
+    world.first_look()                      # and is not asked for again
     assert not world.conductor.jobs
 
 
@@ -354,17 +412,20 @@ def test_what_is_on_its_way_is_looked_at_soon(world, state, again):
 
 # -- races -------------------------------------------------------------------
 
-@pytest.mark.parametrize('changed', [
-    {'task_state': 'powering-off'}, {'state': 'stopped'},
-    {'state': 'deleted'}])
-def test_nova_conductor_knows_better(world, changed):
+@pytest.mark.parametrize('changed, running', [
+    ({'task_state': 'powering-off'}, True), ({'state': 'stopped'}, False),
+    ({'state': 'deleted'}, False)])
+def test_nova_conductor_knows_better(world, changed, running):
     """An operation that came by another way, or had just ended."""
     world.start()
     world.link.states[UUID] = STOPPED
     world.cache.loadable[UUID] = active(**changed)
     world.look()
     assert world.told == []
-    assert world.seen == []
+    assert world.ledger.is_running(UUID) is running
+    assert world.steering.is_running(UUID) is running
+    # one that Nova is at work on is looked at again soon
+    assert (world.reconciler.next_deadline() == world.now + 1.0) is running
 
 
 def test_an_instance_that_left_is_forgotten(world):
@@ -446,18 +507,21 @@ def test_half_of_the_domains_vanish_for_good(world):
     assert len(world.told) == 10
 
 
+def no_answer(_uuid, _host):
+    raise oslo_messaging.MessagingTimeout()
+
+
 def test_no_verdict_while_nova_conductor_is_away(world):
     world.start()
     world.link.states[UUID] = FAILED
-    load, world.cache.load = world.cache.load, None
+    load, world.cache.load = world.cache.load, no_answer
     world.first_look()
     (job,) = world.conductor.jobs.values()
-    with pytest.raises(TypeError):
+    with pytest.raises(oslo_messaging.MessagingTimeout):
         job()                               # Background tries it again
     assert world.told == []
     world.cache.load = load
     job()
-    world.conductor.jobs.clear()
     world.settle()
     assert world.told == [(RAISED, Cause.QEMU_FAILED)]
 
@@ -518,12 +582,7 @@ def test_libvirt_goes_in_the_middle_of_a_comparison(world):
     assert world.told == [(RAISED, Cause.QEMU_FAILED)]
 
 
-def test_disks_that_libvirt_cannot_name(world, monkeypatch):
-    class LibvirtError(Exception):
-        pass
-    monkeypatch.setattr(reconcile.nova_host, 'libvirt',
-                        types.SimpleNamespace(libvirtError=LibvirtError))
-
+def test_disks_that_libvirt_cannot_name(world):
     def fail(uuid):
         raise LibvirtError('no domain with matching uuid')
     world.link.lookupByUUIDString = fail
@@ -531,3 +590,368 @@ def test_disks_that_libvirt_cannot_name(world, monkeypatch):
     world.link.states[UUID] = IO_ERROR
     world.look()
     assert [seen.subject for seen in world.seen] == ['', '']
+
+
+# -- a QEMU that hangs -------------------------------------------------------
+
+def test_a_qemu_that_does_not_name_its_disks_holds_nobody_up(world):
+    world.has(OTHER)
+    world.start()
+    world.link.states.update({UUID: IO_ERROR, OTHER: FAILED})
+    world.now = world.reconciler.next_deadline()
+    world.qemu.run = lambda: None
+    world.settle()
+    assert world.told == [(RAISED, Cause.PAUSED_UNEXPECTEDLY),
+                          (RAISED, Cause.QEMU_FAILED)]
+    world.now = world.reconciler.next_deadline()
+    world.settle()
+    assert world.now == 165.0
+    assert world.told[2:] == [(RAISED, Cause.IO_ERROR)]
+    del world.qemu.run                      # it comes to itself
+    world.settle()
+    assert len(world.told) == 3
+    world.look()
+    assert len(world.told) == 3
+
+
+@pytest.mark.parametrize('since', [
+    see(Kind.RESUMED), see(Kind.STOPPED, reason='destroyed')])
+def test_disks_of_a_guest_that_is_not_paused_any_more(world, since):
+    world.start()
+    world.link.states[UUID] = IO_ERROR
+    world.now = world.reconciler.next_deadline()
+    world.qemu.run = lambda: None
+    world.settle()
+    world.observe(since)
+    del world.qemu.run
+    world.settle()
+    assert (RAISED, Cause.IO_ERROR) not in world.told
+
+
+# -- one bad instance among others -------------------------------------------
+
+def refusing(world, refused):
+    load = world.cache.load
+
+    def fail(uuid, host):
+        if uuid == refused:
+            raise RuntimeError('remote error')
+        return load(uuid, host)
+    world.cache.load = fail
+
+
+def test_one_that_cannot_be_read_holds_no_heartbeat_up(world):
+    world.saved.restored = frozenset({OTHER})
+    refusing(world, OTHER)
+    world.start()
+    assert world.heartbeat.watched == {UUID}
+
+
+def test_one_that_cannot_be_read_hides_no_other(world):
+    world.has(OTHER)
+    world.start()
+    world.link.states.update({UUID: FAILED, OTHER: FAILED})
+    refusing(world, UUID)
+    world.look()
+    assert world.told == [(RAISED, Cause.QEMU_FAILED)]
+    assert list(world.jobs._unconfirmed) == [UUID]
+
+
+def test_heartbeats_do_not_wait_for_who_has_left(world):
+    """A host that 200 instances were evacuated from."""
+    world.saved.restored = frozenset(map(str, range(200)))
+    world.reconciler.start()
+    world.conductor.run()
+    assert reconcile_jobs.Stocktaken() in world.inbox
+    assert len(world.inbox) == 1
+    assert len(world.conductor.jobs) == 200
+
+
+# -- what may have ended unseen ----------------------------------------------
+
+def reconnected(world):
+    for up in (False, True):
+        world.inbox.append(LinkChanged(up, 1.0))
+    world.work()
+
+
+def lost_in_an_operation(world):
+    world.plan(Kind.PLANNED_BEGUN, 'reboot')
+    world.start()
+    world.plan(Kind.PLANNED_ENDED, 'reboot')
+
+
+def lost_with_a_late_answer(world):
+    world.has(OTHER, state=FAILED)
+    world.reconciler.start()
+    for step in (world.conductor, world.libvirt, world.conductor):
+        world.work()
+        step.run()
+    world.now += reconcile.FRESH_S + 0.1
+
+
+def lost_with_libvirt(world):
+    world.reconciler.start()
+    for step in (world.conductor, world.libvirt, world.conductor):
+        world.work()
+        step.run()
+    world.link.fails = True
+    world.libvirt.run()
+    world.work()
+    world.link.fails = False
+
+
+def lost_in_a_later_question(world):
+    world.has(OTHER)
+    world.reconciler.start()
+    for step in (world.conductor, world.libvirt):
+        world.work()
+        step.run()
+    world.work()
+    world.link.states[OTHER] = FAILED
+    world.now += 60.0
+    world.work()
+    world.libvirt.run()
+    world.work()
+
+
+@pytest.mark.parametrize('lost', [
+    lost_in_an_operation, lost_with_a_late_answer, lost_with_libvirt,
+    lost_in_a_later_question])
+@pytest.mark.parametrize('fault', [
+    see(Kind.FAULT, cause=Cause.GUEST_CRASHED),
+    see(Kind.FAULT, cause=Cause.IO_ERROR, action='pause'),
+    see(Kind.FAULT, cause=Cause.WATCHDOG_EXPIRED, action='pause')])
+def test_what_ended_unseen_is_cleared_in_the_end(world, lost, fault):
+    world.observe(fault)
+    lost(world)
+    for _ in range(6):
+        world.look()
+    assert (CLEARED, fault.cause) in world.told
+    assert world.heartbeat.watched >= {UUID}
+
+
+@pytest.mark.parametrize('kind', [Kind.PLANNED_BEGUN, Kind.PLANNED_ENDED])
+def test_a_heartbeat_is_taken_up_in_a_snapshot_or_its_grace(world, kind):
+    world.observe(see(Kind.PLANNED_BEGUN, operation='snapshot'))
+    world.observe(see(kind, operation='snapshot'))
+    world.start()
+    while not world.heartbeat.watched:
+        world.look()
+    assert world.now < 100.0 + GRACE_S
+
+
+def test_a_heartbeat_is_taken_up_after_a_reboot_that_nova_was_at(world):
+    world.observe(see(Kind.PLANNED_BEGUN, operation='reboot'))
+    world.start()
+    assert not world.heartbeat.watched
+    world.observe(see(Kind.PLANNED_ENDED, operation='reboot'))
+    while world.now < 120.0:
+        world.look()
+    assert world.heartbeat.watched == {UUID}
+
+
+def test_a_domain_on_its_way_at_the_start_is_taken_up(world):
+    world.has(UUID, state=GOING)
+    world.start()
+    world.link.states[UUID] = RUNNING
+    world.look()
+    assert world.heartbeat.watched == {UUID}
+
+
+def test_a_domain_that_ended_since_the_look_is_not_taken_up(world):
+    world.reconciler.start()
+    for step in (world.conductor, world.libvirt):
+        world.work()
+        step.run()
+    world.now += 0.1
+    world.observe(see(Kind.STOPPED, reason='shutdown'))
+    world.work()
+    assert not world.heartbeat.watched
+
+
+def test_a_guest_that_was_started_unseen_begins_anew(world):
+    """Nova had stopped it, and nobody told of it was to be cleared."""
+    world.observe(see(Kind.PLANNED_BEGUN, operation='power_off'))
+    world.observe(see(Kind.STOPPED, reason='destroyed'))
+    world.observe(see(Kind.PLANNED_ENDED, operation='power_off'))
+    world.now += GRACE_S
+    world.start()
+    assert world.seen[-1].kind is Kind.STARTED
+    assert world.heartbeat.calls.count(('watch', ANY_SOCKET)) == 1
+    assert world.told == []
+
+
+def test_a_crash_kernel_is_no_recovery(world):
+    world.start()
+    world.observe(see(Kind.FAULT, cause=Cause.GUEST_CRASHED))
+    reconnected(world)
+    for _ in range(8):
+        world.look()
+    assert world.told == [(RAISED, Cause.GUEST_CRASHED)]
+    assert world.heartbeat.calls.count(('watch', ANY_SOCKET)) == 1
+    del world.crashed_at[UUID]              # it boots, and answers
+    world.look()
+    assert world.told[1:] == [(CLEARED, Cause.GUEST_CRASHED)]
+    # with the session that it has
+    assert world.heartbeat.calls.count(('watch', ANY_SOCKET)) == 1
+
+
+def test_a_crash_of_a_guest_without_a_heartbeat(world):
+    world.has(UUID, entry=lambda uuid: active(uuid, heartbeat='false'))
+    world.start()
+    world.observe(see(Kind.FAULT, cause=Cause.GUEST_CRASHED))
+    world.look()
+    assert len(world.told) == 1             # it runs, as it did before
+    reconnected(world)
+    world.settle()
+    assert world.told[1:] == [(CLEARED, Cause.GUEST_CRASHED)]
+
+
+# -- operations --------------------------------------------------------------
+
+@pytest.mark.parametrize('operation, state, at_once', [
+    ('quiesce', FAILED, True), ('trigger_crash_dump', FAILED, True),
+    ('snapshot', FAILED, True), ('attach_volume', FAILED, True),
+    ('attach_volume', None, True), ('live_migration', None, False),
+    ('quiesce', None, False), ('trigger_crash_dump', CRASHED, False),
+    ('reboot', FAILED, False), ('action_reset', FAILED, False),
+])
+def test_an_operation_explains_what_it_explains(
+        world, operation, state, at_once):
+    world.start()
+    world.plan(Kind.PLANNED_BEGUN, operation)
+    world.now += 1.0
+    world.work()
+    world.link.states[UUID] = state
+    if state is None:
+        del world.link.states[UUID]
+    reconnected(world)
+    world.settle()
+    assert bool(world.told) is at_once
+
+
+def test_the_end_of_an_operation_is_a_reason_to_look(world):
+    world.start()
+    world.plan(Kind.PLANNED_BEGUN, 'reboot')
+    world.link.states[UUID] = FAILED
+    for _ in range(8):
+        world.look()
+    world.plan(Kind.PLANNED_ENDED, 'reboot')
+    world.work()
+    ended = world.now
+    while not world.told:
+        world.look()
+    assert world.now - ended <= 2 * GRACE_S
+
+
+@pytest.mark.parametrize('grace_s', [0.0])
+def test_no_grace_at_all_is_no_false_alarm(world):
+    """What nova-conductor said may be from before the operation."""
+    world.start()
+    world.plan(Kind.PLANNED_BEGUN)
+    world.plan(Kind.PLANNED_ENDED)
+    world.work()
+    world.now += 1.0
+    world.link.states[UUID] = STOPPED
+    reconnected(world)
+    world.settle()
+    while not world.told:
+        world.look()
+    assert world.now >= 100.0 + reconcile.FRESH_S
+
+
+# -- what Nova does not want to run ------------------------------------------
+
+def test_a_state_that_was_set_behind_our_back(world):
+    """nova reset-state --active, which no driver's method is called for."""
+    world.has(UUID, entry=lambda uuid: active(uuid, state='error'))
+    world.start()
+    world.cache.loadable[UUID] = active()
+    world.link.states[UUID] = FAILED
+    world.look()
+    assert world.told == [(RAISED, Cause.QEMU_FAILED)]
+
+
+def test_a_stop_of_novas_that_nobody_saw_ends_what_it_would_have(world):
+    world.observe(see(Kind.FAULT, cause=Cause.HEARTBEAT_LOST))
+    world.has(UUID, state=DESTROYED,
+              entry=lambda uuid: active(uuid, state='stopped'))
+    world.start()
+    assert world.told == [(RAISED, Cause.HEARTBEAT_LOST),
+                          (CLEARED, Cause.HEARTBEAT_LOST)]
+    world.first_look()
+    assert not world.conductor.jobs
+
+
+def test_a_stop_that_nobody_wants_told_ends_the_heartbeat(world):
+    world.has(UUID, entry=lambda uuid: active(uuid, events='heartbeat_lost'))
+    world.start()
+    world.link.states[UUID] = SHUT_DOWN
+    reconnected(world)
+    world.settle()
+    assert not world.heartbeat.watched
+    world.observe(see(Kind.FAULT, cause=Cause.HEARTBEAT_LOST))
+    assert world.told == []
+
+
+def test_what_was_seen_and_not_wanted_is_not_found_again(world):
+    world.has(UUID, entry=lambda uuid: active(uuid, events='qemu_failed'))
+    world.start()
+    world.observe(see(Kind.FAULT, cause=Cause.GUEST_CRASHED))
+    world.observe(see(Kind.STOPPED, reason='crashed'))
+    world.link.states[UUID] = FAILED
+    world.look()
+    assert world.told == []
+
+
+def test_the_end_of_a_guest_that_crashed_is_part_of_it(world):
+    world.start()
+    world.observe(see(Kind.FAULT, cause=Cause.GUEST_CRASHED))
+    world.link.states[UUID] = FAILED
+    world.look()
+    assert world.told == [(RAISED, Cause.GUEST_CRASHED)]
+    assert not world.heartbeat.watched
+
+
+def test_an_instance_of_another_host_is_not_judged(world):
+    world.has(UUID, entry=lambda uuid: dataclasses.replace(
+        active(uuid), identity=dataclasses.replace(
+            active(uuid).identity, host='other')))
+    world.link.states[UUID] = FAILED
+    world.start()
+    assert not world.heartbeat.watched
+    assert world.seen == []
+
+
+def test_a_libvirtd_that_has_just_started_is_asked_twice(world):
+    """It says of a guest what it knew before, until QEMU has told it."""
+    world.start()
+    reconnected(world)
+    world.settle()
+    world.link.states[UUID] = CRASHED
+    world.look()
+    assert world.now == 101.0
+    assert world.told == [(RAISED, Cause.GUEST_CRASHED)]
+
+
+# -- one look at a time ------------------------------------------------------
+
+def test_a_look_that_does_not_come_back_is_the_only_one(world):
+    world.start()
+    world.now = world.reconciler.next_deadline()
+    world.work()
+    (look,) = world.libvirt.jobs.values()
+    world.libvirt.jobs.clear()
+    assert world.reconciler.next_deadline() is None
+    world.now += 600.0
+    world.work()
+    assert not world.libvirt.jobs
+    reconnected(world)                      # the next may be another's
+    assert world.libvirt.jobs
+    look()                                  # and what it says is old
+    world.link.states[UUID] = FAILED
+    world.work()
+    assert world.reconciler.next_deadline() is None
+    world.settle()
+    assert world.told == [(RAISED, Cause.QEMU_FAILED)]

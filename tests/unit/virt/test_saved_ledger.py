@@ -19,6 +19,7 @@ import pytest
 
 from nova_vmhealth.core import ledger
 from nova_vmhealth.core.session_table import Guest
+from nova_vmhealth.core.vocabulary import Action
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Health
 from nova_vmhealth.core.vocabulary import Kind
@@ -138,6 +139,33 @@ def test_after_a_boot_of_the_host_nobody_has_answered(run):
         is Guest.BEATING
 
 
+def test_a_guest_that_beat_when_it_was_saved_is_known(run):
+    """The host may be booted meanwhile: its memory is on disk."""
+    run.see(Kind.HEARTBEAT_ESTABLISHED)
+    run.ledger.observe(
+        Observation(Kind.STOPPED, UUID, WALL, details={'reason': 'saved'}),
+        0.0, WALL, ALL)
+    run.commit()
+    again = Run(run.disk, boot='2nd boot')
+    assert again.saved.beat_when_saved(UUID)
+    assert not again.saved.beat_when_saved(OTHER)
+
+
+@pytest.mark.parametrize('before, after', [('', ''), ('1st boot', '')])
+def test_a_boot_that_is_not_told_from_another_may_be_one(before, after):
+    run = Run({}, boot=before)
+    run.see(Kind.HEARTBEAT_ESTABLISHED)
+    run.commit()
+    assert Run(run.disk, boot=after).saved.session_of(UUID) is Guest.WAITING
+
+
+def test_a_kernel_that_does_not_tell_its_boots_stops_nobody(
+        monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(saved_ledger, '_BOOT_ID', str(tmp_path / 'none'))
+    assert saved_ledger.SavedLedger(None, None)._boot == ''
+    assert 'No such file' in caplog.text
+
+
 def test_the_boot_is_the_kernels():
     made = saved_ledger.SavedLedger(None, None)
     assert len(made._boot) == 36
@@ -203,3 +231,91 @@ def test_another_part_is_kept_beside_them(run):
     assert again.commit() == {'host'}
     assert 'host' not in run.disk
     assert again.saved.kept('host') is None
+
+
+# -- what goes wrong ----------------------------------------------------------
+
+def _fail(*_args):
+    raise RuntimeError('a defect')
+
+
+def test_a_part_without_a_record_keeps_nobody_from_the_disk(run, caplog):
+    state = ['first']
+    run.saved.keep('x', _fail)
+    run.saved.keep('y', lambda: state)
+    run.see(Kind.FAULT, Cause.HEARTBEAT_LOST)
+    run.see(Kind.FAULT, Cause.HEARTBEAT_LOST, uuid=OTHER)
+    assert run.commit() == {UUID, OTHER, 'y'}
+    assert run.commit() == set()
+    assert [record.getMessage() for record in caplog.records] == [
+        'The record of x cannot be made']
+    run.saved.keep('x', lambda: state)
+    assert run.commit() == {'x'}
+
+
+@pytest.mark.parametrize('owner, broken', [
+    (saved_ledger.identity_record, 'record_of'),
+    (ledger.Page, 'save'), (saved_ledger, '_text')])
+def test_a_page_without_a_record_is_tried_again(
+        run, owner, broken, monkeypatch, caplog):
+    run.see(Kind.FAULT, Cause.HEARTBEAT_LOST)
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, broken, _fail)
+        assert run.commit() == set()
+        assert run.commit() == set()
+    assert len([record for record in caplog.records
+                if UUID in record.getMessage()]) == 1
+    assert run.commit() == {UUID}
+    assert Run(run.disk).ledger.conditions(UUID)
+
+
+def test_what_cannot_be_read_is_dropped_though_a_part_fails(run):
+    run.disk[OTHER] = 'no JSON'
+    again = Run(run.disk)
+    again.saved.keep('x', _fail)
+    assert again.commit() == {OTHER}
+
+
+def test_all_is_written_to_a_store_that_is_new(run):
+    run.saved.keep('x', lambda: 'something')
+    run.saved.keep('y', lambda: None)
+    run.see(Kind.HEARTBEAT_ESTABLISHED)
+    run.see(Kind.FAULT, Cause.HEARTBEAT_LOST, uuid=OTHER)
+    run.commit()
+    whole = dict(run.disk)
+    run.disk.clear()
+    run.saved.rewrite_all()
+    assert run.commit() == {UUID, OTHER, 'x', 'boot'}
+    assert run.disk == whole
+    assert run.commit() == set()
+
+
+# -- of another release -------------------------------------------------------
+
+def _changed(run, *way, value):
+    record = found = json.loads(run.disk[UUID])
+    for key in way[:-1]:
+        found = found[key]
+    found[way[-1]] = value
+    run.disk[UUID] = json.dumps(record)
+
+
+def test_of_another_form_the_sequence_is_used_and_that_is_said(run, caplog):
+    run.see(Kind.FAULT, Cause.HEARTBEAT_LOST)
+    run.commit()
+    _changed(run, 'page', 'version', value=99)
+    again = Run(run.disk)
+    assert 'in part only' in caplog.text and UUID in caplog.text
+    assert again.saved.instances() == {UUID}
+    assert again.saved.session_of(UUID) is Guest.WAITING
+    [event] = again.see(Kind.FAULT, Cause.HEARTBEAT_LOST)
+    assert event.sequence == 2
+
+
+def test_an_action_that_is_not_known_is_not_taken(run):
+    run.see(Kind.HEARTBEAT_ESTABLISHED)
+    run.commit()
+    _changed(run, 'instance', 'policy', 'action', value='of another release')
+    again = Run(run.disk)
+    assert again.cache.get(UUID).policy.action is Action.NONE
+    assert again.saved.session_of(UUID) is Guest.BEATING

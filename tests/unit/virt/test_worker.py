@@ -53,6 +53,9 @@ class Diary:
     def __init__(self):
         self.lines = []
         self.broken = False
+        self.is_busy = False
+        self.is_behind = False
+        self.is_renewed = False
 
     def tell(self, event, _entry):
         self.lines.append(event.cause.value)
@@ -63,7 +66,23 @@ class Diary:
     def commit(self, pages):
         if self.broken:
             raise OSError('no disk')
-        self.lines.append(('commit', pages))
+        if not self.is_busy:
+            self.lines.append(('commit', pages))
+        return not self.is_busy
+
+    def was_renewed(self):
+        is_renewed, self.is_renewed = self.is_renewed, False
+        return is_renewed
+
+    def take_found(self):
+        return {'found': 'page'}
+
+    def go_on_after(self, records):
+        self.lines.append(records)
+        return []
+
+    def rewrite_all(self):
+        self.lines.append('rewrite')
 
 
 class Reconciler:
@@ -71,6 +90,10 @@ class Reconciler:
 
     def __init__(self):
         self.taken = []
+        self.seen = []
+
+    def observed(self, observation, now):
+        self.seen.append(observation.kind)
 
     def take(self, item, now, wall):
         self.taken.append(item)
@@ -159,10 +182,14 @@ def test_a_call_is_answered_once_it_is_on_disk(made):
         return 'answer'
     asked = worker.Call(work)
     made.parts.inbox.put(asked)
-    made.diary.commit = lambda pages: made.diary.lines.append(
-        asked.done.is_set())
+    real = made.diary.commit
+
+    def commit(pages):
+        made.diary.lines.append(asked.done.is_set())
+        return real(pages)
+    made.diary.commit = commit
     made.worker.turn(0)
-    assert made.diary.lines == ['called', False]
+    assert made.diary.lines[:2] == ['called', False]
     assert asked.done.is_set()
     assert asked.result == 'answer'
 
@@ -173,6 +200,58 @@ def test_a_call_that_fails_is_answered_too(made):
     made.worker.turn(0)
     assert asked.done.is_set()
     assert asked.result is None
+
+
+@pytest.mark.parametrize('trouble', ['broken', 'is_busy'])
+def test_a_call_whose_turn_is_not_on_disk_waits_for_the_next(made, trouble):
+    asked = worker.Call(lambda: 'answer')
+    made.parts.inbox.put(asked)
+    setattr(made.diary, trouble, True)
+    made.worker.turn(0)
+    assert not asked.done.is_set()
+    setattr(made.diary, trouble, False)
+    made.worker.turn(0)
+    assert asked.done.is_set()
+    assert asked.result == 'answer'
+
+
+def test_a_call_that_is_not_on_disk_in_time_has_no_result(made):
+    asked = []
+
+    def run(item):
+        item.result = item.function()
+        asked.append(item)
+    made.parts.inbox.put = run
+    assert made.worker.call(lambda: 'answer', timeout_s=0) is None
+    assert asked[0].result == 'answer'
+
+
+def test_a_store_that_is_new_gets_all_pages(made):
+    made.diary.is_renewed = True
+    made.worker.turn(0)
+    assert made.diary.lines == [
+        ('commit', {UUID: 'page'}), {'found': 'page'}, 'rewrite',
+        ('commit', {UUID: 'page'})]
+    made.worker.turn(0)
+    assert made.diary.lines[4:] == [('commit', {UUID: 'page'})]
+
+
+def test_what_could_not_be_written_is_soon_tried_again(made):
+    made.parts.losses.next_deadline = lambda: None
+    assert made.worker._patience() == worker.PATIENCE_S
+    made.diary.is_behind = True
+    assert made.worker._patience() == worker.BEHIND_S
+
+
+def test_an_event_of_nobody_is_said_to_be_given_up(made, caplog):
+    made.parts.inbox.put(FAULT)
+    made.worker.turn(0)
+    del made.parts.cache.entries[UUID]
+    made.worker.tell(made.parts.ledger.observe(
+        OTHER_FAULT, 0.0, 1.0, frozenset(Cause)))
+    assert made.worker.given_up == 1
+    [line] = [record.getMessage() for record in caplog.records]
+    assert 'raised memory_failure, number 2' in line and UUID in line
 
 
 def test_who_calls_a_worker_that_does_not_run_is_not_held_up(made):
@@ -192,7 +271,6 @@ def test_what_waits_at_the_stop_is_written_down(made, monkeypatch):
     for _ in range(3):
         made.parts.inbox.put(FAULT)
     made.worker._stopping = True
-    made.worker.start()
-    made.worker.stop(timeout_s=30)
+    made.worker._run()
     assert made.parts.inbox.depth == 0
     assert made.diary.lines[0] == 'watchdog_expired'
