@@ -18,9 +18,6 @@ import pytest
 
 from tests import concurrency
 
-if concurrency.release() is not None:
-    concurrency.settle()
-
 # What touches no Nova: programs of their own, in a guest or at a consumer's,
 # some of which could not even run where eventlet has patched the process; and
 # the broker's outage. The lab is that of the newest Nova.
