@@ -20,15 +20,13 @@ from tests import concurrency
 
 # What touches no Nova: programs of their own, in a guest or at a consumer's,
 # some of which could not even run where eventlet has patched the process; and
-# the broker's outage. The lab is that of the newest Nova. The fifty kills are
-# of processes that are forked, which eventlet does not always survive.
+# the broker's outage. The lab is that of the newest Nova.
 ONCE = (
     'tests/unit/cmd/test_listen.py', 'tests/unit/conformance',
     'tests/unit/guest', 'tests/functional/test_conformance.py',
     'tests/integration/test_live_migration.py',
     'tests/integration/test_nova_compute.py',
     'tests/integration/test_outage.py',
-    'tests/integration/test_restart.py::test_killed_between',
 )
 
 # Set by tools/test, and so in CI: there nothing may be skipped for want of a

@@ -22,7 +22,6 @@ again; everything behind it is real up to the broker.
 import argparse
 import itertools
 import json
-import os
 import time
 
 from tests import concurrency
@@ -31,10 +30,7 @@ concurrency.settle()
 
 import libvirt  # noqa: E402
 import nova.conf  # noqa: E402
-from nova import config  # noqa: E402
-from nova import objects  # noqa: E402
 from nova.virt import virtapi  # noqa: E402
-from oslo_log import log as logging  # noqa: E402
 
 from nova_vmhealth.virt import collector  # noqa: E402
 from nova_vmhealth.virt import driver  # noqa: E402
@@ -49,9 +45,6 @@ ALIAS = 'virtio-disk0'
 REPORT = 2          # virDomainEventIOErrorAction
 DRAIN_S = 60
 SAMPLE_S = 0.02
-_XML = """\
-<domain type='test'><name>%s</name><uuid>%s</uuid><memory>1024</memory>
-<os><type>hvm</type></os></domain>"""
 
 
 class Driver(driver.HealthLibvirtDriver):
@@ -76,7 +69,7 @@ class Driver(driver.HealthLibvirtDriver):
             # as Nova and libvirt would have it, for whoever compares them
             self._conductor.instances[instance.uuid] = instance
             self.vmhealth_monitor._cache.put(instance)
-            yield connection.createXML(_XML % (instance.name, instance.uuid))
+            yield connection.createXML(nova_objects.domain_xml(instance))
 
 
 class Loop:
@@ -162,12 +155,7 @@ def main():
     parser.add_argument('--instances', type=int, required=True)
     parser.add_argument('--events', type=int, required=True)
     args = parser.parse_args()
-    # stdout carries answers and nothing else
-    answers = os.fdopen(os.dup(1), 'w')
-    os.dup2(2, 1)
-    config.parse_args(['nova-compute', '--config-file', args.config_file])
-    logging.setup(CONF, 'nova')
-    objects.register_all()
+    answers = nova_objects.begin(args.config_file)
     host = Driver()
     domains = list(host.domains(args.instances + 1))
     print(json.dumps(domains[0].UUIDString()), file=answers, flush=True)

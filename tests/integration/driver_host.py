@@ -39,7 +39,6 @@ concurrency.settle()
 
 from nova.compute import provider_tree  # noqa: E402
 import nova.conf  # noqa: E402
-from nova import config  # noqa: E402
 from nova import objects  # noqa: E402
 import nova.privsep  # noqa: E402
 from nova.virt import driver as virt_driver  # noqa: E402
@@ -47,7 +46,6 @@ from nova.virt import images  # noqa: E402
 from nova.virt.libvirt import blockinfo  # noqa: E402
 from nova.virt.libvirt import driver as stock  # noqa: E402
 from nova.virt import virtapi  # noqa: E402
-from oslo_log import log as logging  # noqa: E402
 from oslo_utils import importutils  # noqa: E402
 from oslo_utils import uuidutils  # noqa: E402
 
@@ -305,12 +303,7 @@ def main(host_class=DriverHost):
     parser.add_argument('--guest', required=True)
     parser.add_argument('--driver', default=HEALTH_DRIVER)
     args = parser.parse_args()
-    # stdout carries answers and nothing else
-    answers = os.fdopen(os.dup(1), 'w')
-    os.dup2(2, 1)
-    config.parse_args(['nova-compute', '--config-file', args.config_file])
-    logging.setup(CONF, 'nova')
-    objects.register_all()
+    answers = nova_objects.begin(args.config_file)
     nova.conf.neutron.register_dynamic_opts(CONF)
     # root already: no helper process, which would ask for sudo
     nova.privsep.sys_admin_pctxt.set_client_mode(False)

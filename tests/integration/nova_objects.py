@@ -18,17 +18,24 @@ Everything that would be a call to the conductor is answered by
 path makes none.
 """
 
+import os
 import uuid
 
+import nova.conf
+from nova import config
 from nova import context as nova_context
 from nova import exception
 from nova.network import model
 from nova import objects
 from nova.objects import base
 from nova.objects import fields
+from oslo_log import log as logging
 
 PROJECT_ID = 'a1b2c3d4e5f60718293a4b5c6d7e8f90'
 USER_ID = '0f1e2d3c4b5a69788796a5b4c3d2e1f0'
+_TEST_DOMAIN = """\
+<domain type='test'><name>%s</name><uuid>%s</uuid><memory>1024</memory>
+<os><type>hvm</type></os></domain>"""
 
 
 class StandInConductor:
@@ -141,3 +148,21 @@ def image_meta(instance, command_line, image_properties):
         'id': instance.image_ref, 'name': 'guest', 'status': 'active',
         'disk_format': 'ami', 'container_format': 'ami', 'size': 1 << 20,
         'min_ram': 0, 'min_disk': 0, 'properties': properties})
+
+
+def begin(config_file):
+    """Set this process up as nova-compute does.
+
+    :returns: a file for its answers: stdout, which carries nothing else
+    """
+    answers = os.fdopen(os.dup(1), 'w')
+    os.dup2(2, 1)
+    config.parse_args(['nova-compute', '--config-file', config_file])
+    logging.setup(nova.conf.CONF, 'nova')
+    objects.register_all()
+    return answers
+
+
+def domain_xml(instance):
+    """The instance's domain for libvirt's own driver for tests."""
+    return _TEST_DOMAIN % (instance.name, instance.uuid)

@@ -28,11 +28,8 @@ from tests import concurrency
 concurrency.settle()
 
 import nova.conf  # noqa: E402
-from nova import config  # noqa: E402
 from nova import exception as nova_exception  # noqa: E402
-from nova import objects  # noqa: E402
 from nova.virt import virtapi  # noqa: E402
-from oslo_log import log as logging  # noqa: E402
 
 from nova_vmhealth.virt import channel  # noqa: E402
 from nova_vmhealth.virt import driver  # noqa: E402
@@ -100,12 +97,7 @@ def main():
     parser.add_argument('--config-file', required=True)
     parser.add_argument('--folder', required=True)
     args = parser.parse_args()
-    # stdout carries answers and nothing else
-    answers = os.fdopen(os.dup(1), 'w')
-    os.dup2(2, 1)
-    config.parse_args(['nova-compute', '--config-file', args.config_file])
-    logging.setup(CONF, 'nova')
-    objects.register_all()
+    answers = nova_objects.begin(args.config_file)
     held = Driver(args.folder)
     print('"ready"', file=answers, flush=True)
     for line in commands.lines():
