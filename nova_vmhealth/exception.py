@@ -68,3 +68,77 @@ class InvalidRecord(VMHealthError):
     """What an earlier run wrote down cannot be used by this one."""
 
     msg_fmt = 'unreadable record: %(reason)s'
+
+
+class InvalidWindow(InvalidRecord):
+    """A maintenance window has a value that makes no sense."""
+
+    msg_fmt = 'invalid maintenance window: %(reason)s'
+
+
+class BrokerUnreachable(VMHealthError):
+    """The message broker cannot be reached, or does not answer in time."""
+
+    msg_fmt = 'The message broker %(broker)s cannot be reached: %(reason)s'
+
+
+class InvalidReport(VMHealthError):
+    """What somebody wants to report of a host cannot be told."""
+
+    msg_fmt = 'invalid report: %(reason)s'
+
+
+class HostUnreachable(VMHealthError):
+    """Neither a host's nova-compute nor an inspector answers for it."""
+
+    msg_fmt = (
+        'Nobody answers for host %(host)s. Look whether nova-compute runs '
+        'there with the driver of nova-vmhealth, and under this name; whether '
+        'a nova-vmhealth-inspector runs; and whether %(broker)s is the broker '
+        "of the host's cell")
+
+
+class InspectorUnreachable(VMHealthError):
+    """No inspector answers, and nobody else knows."""
+
+    msg_fmt = (
+        'No inspector answers. Look whether a nova-vmhealth-inspector runs, '
+        'and start one if not; and whether %(broker)s is the broker that it '
+        'uses')
+
+
+class InspectorFailed(VMHealthError):
+    """An inspector could not do what was asked."""
+
+    msg_fmt = 'The inspector that answered failed: %(reason)s'
+
+
+class HostCallFailed(VMHealthError):
+    """Who answers for a host could not do what was asked."""
+
+    msg_fmt = ('The %(answered_by)s that answers for host %(host)s failed: '
+               '%(reason)s')
+
+
+class CoordinationFailed(VMHealthError):
+    """Inspectors cannot agree who acts: the backend of their locks is away."""
+
+    msg_fmt = 'No lock can be had from %(url)s: %(reason)s'
+
+
+class NovaFailed(VMHealthError):
+    """Nova's API, or keystone, did not do what was asked."""
+
+    msg_fmt = 'The compute API cannot %(what)s: %(reason)s'
+
+
+class Busy(VMHealthError):
+    """Another inspector is at work on the same host, and takes long."""
+
+    msg_fmt = 'another inspector is at work on host %(host)s; try again'
+
+
+class LoopStuck(VMHealthError):
+    """The inspector's own loop does not come to what was asked of it."""
+
+    msg_fmt = 'the inspector has not done it within %(seconds)d s'

@@ -15,8 +15,9 @@
 from cliff import lister
 import oslo_messaging
 
-from nova_vmhealth.cmd import configuration
+from nova_vmhealth import broker
 from nova_vmhealth import conf as health_conf
+from nova_vmhealth import configuration
 
 COLUMNS = ('Option', 'Value', 'Result', 'What is wrong')
 
@@ -50,9 +51,7 @@ def _transport_url(conf):
         parsed = oslo_messaging.TransportURL.parse(conf, url)
     except (oslo_messaging.InvalidTransportURL, ValueError) as error:
         return (name, 'unreadable', f'correct it: {error}')
-    # Not the URL itself, which holds a password.
-    hosts = ', '.join(f'{host.hostname}:{host.port}' for host in parsed.hosts)
-    return (name, f'{parsed.transport}://{hosts}',
+    return (name, broker.shown(parsed),
             'name a broker that other processes can reach'
             if parsed.transport in _LOCAL else '')
 

@@ -12,95 +12,21 @@
 
 """``nova-vmhealth listen``: health events as they come, a line each."""
 
-import dataclasses
-import json
 import os
 import threading
 
 from cliff import command
 
-from nova_vmhealth.cmd import configuration
+from nova_vmhealth.cmd import bus
+from nova_vmhealth.cmd import event_lines
+from nova_vmhealth import configuration
 from nova_vmhealth.core import vocabulary
 from nova_vmhealth import exception
 from nova_vmhealth.notifications import listener
 from nova_vmhealth.notifications import payload
-from nova_vmhealth.notifications import times
 
-# Heading and width of a column; the last one takes the rest of the line.
-_COLUMNS = (
-    ('RECEIVED', 27), ('TRANSITION', 10), ('CAUSE', 25), ('SEVERITY', 8),
-    ('HEALTH', 9), ('INSTANCE', 36), ('NAME', 16), ('HOST', 16),
-    ('DETAILS', 0),
-)
-
-_CAUSES = (*vocabulary.Cause, *vocabulary.HostCause)
-
-
-def _printable(text):
-    """Take away what could steer a terminal: guests have written part."""
-    return ''.join(
-        each if each.isprintable() else '\N{REPLACEMENT CHARACTER}'
-        for each in text)
-
-
-def _details(event):
-    pairs = [('subject', event.subject)] if event.subject else []
-    if event.count > 1:
-        pairs.append(('count', event.count))
-    if event.operation:
-        pairs.append(('operation', event.operation))
-    pairs.extend(sorted(event.details.items()))
-    return ' '.join(f'{name}={value}' for name, value in pairs)
-
-
-def _host_details(event):
-    pairs = [('instances', event.instance_count)]
-    pairs.extend(sorted(event.details.items()))
-    return ' '.join(f'{name}={value}' for name, value in pairs)
-
-
-def _cells(event):
-    if isinstance(event, listener.ReceivedHostEvent):
-        own = None, None, None, event.host, _host_details(event)
-    else:
-        own = (event.health.value, event.uuid, event.name, event.host,
-               _details(event))
-    return [_printable(cell or '-') for cell in (
-        times.iso_time(event.received_at), event.transition.value,
-        event.cause.value, event.severity.value, *own)]
-
-
-def _row(cells):
-    return '  '.join(
-        cell.ljust(width)
-        for cell, (_, width) in zip(cells, _COLUMNS, strict=True)).rstrip()
-
-
-def table_row(event):
-    """Give an event as a row of the table, for a terminal."""
-    return _row(_cells(event))
-
-
-def plain_line(event):
-    """Give an event as words with a blank between them."""
-    return ' '.join(_cells(event))
-
-
-def json_line(event):
-    """Give an event as JSON: its type and its fields, times as text."""
-    fields = dataclasses.asdict(event)
-    for name in ('occurred_at', 'detected_at', 'received_at'):
-        fields[name] = times.iso_time(fields[name])
-    if isinstance(event, listener.ReceivedHostEvent):
-        fields['event_type'] = payload.HOST_EVENT_TYPE
-        return json.dumps(fields)
-    fields['event_type'] = payload.EVENT_TYPE
-    for condition in fields['conditions']:
-        condition['since'] = times.iso_time(condition['since'])
-    heartbeat = fields['heartbeat']
-    if heartbeat and heartbeat['last_seen_at'] is not None:
-        heartbeat['last_seen_at'] = times.iso_time(heartbeat['last_seen_at'])
-    return json.dumps(fields)
+# A word of both kinds is one word: it equals itself as either.
+_CAUSES = tuple(dict.fromkeys([*vocabulary.Cause, *vocabulary.HostCause]))
 
 
 class Printer:
@@ -153,26 +79,56 @@ def _positive(kind):
     return positive
 
 
-def _filters(parsed_args, callback):
-    """Give the listener's arguments that say what is printed."""
+def _chosen(parsed_args, callback):
+    """Give the listener's arguments that say what is printed.
+
+    :raises exception.VMHealthError: nothing ever would be
+    """
     common = {
-        # No word of the one kind is of the other: each filter takes its own.
+        # Whole: without the words of the other kind the set of a filter may
+        # be empty, which wants all.
         'cause': frozenset(
             word for word in _CAUSES if word.value in parsed_args.cause),
         'project': frozenset(parsed_args.project),
         'host': frozenset(parsed_args.host)}
-    given = {'filter': listener.EventFilter(
-        health=frozenset(map(vocabulary.Health, parsed_args.health)),
-        **common)}
-    # A host's event tells no health.
+    arguments = {
+        payload.EVENT_TYPE: {
+            'callback': callback,
+            'filter': listener.EventFilter(
+                health=frozenset(map(vocabulary.Health, parsed_args.health)),
+                **common)},
+        payload.HOST_EVENT_TYPE: {
+            'host_callback': callback,
+            'host_filter': listener.HostEventFilter(**common)},
+        payload.MAINTENANCE_EVENT_TYPE: {
+            'maintenance_callback': callback,
+            'maintenance_filter': listener.MaintenanceFilter(
+                project=common['project'])}}
+    chosen = {'callback': None}
+    for event_type in _event_types(parsed_args):
+        chosen.update(arguments[event_type])
+    return chosen
+
+
+def _event_types(parsed_args):
+    """Give those that can match the filters.
+
+    :raises exception.VMHealthError: there are none
+    """
+    wanted = set(parsed_args.event or event_lines.EVENT_TYPES)
     if parsed_args.health:
-        return given
-    return {**given, 'host_callback': callback,
-            'host_filter': listener.HostEventFilter(**common)}
+        wanted &= {payload.EVENT_TYPE}
+    if parsed_args.cause or parsed_args.host:
+        wanted -= {payload.MAINTENANCE_EVENT_TYPE}
+    if not wanted:
+        raise exception.VMHealthError(
+            'Nothing would be printed: no --event has all that the other '
+            'options ask for')
+    return wanted
 
 
 class Listen(command.Command):
-    """Print instance.health and host.health events as they arrive.
+    """Print the events of instances, hosts and maintenance as they arrive.
 
     A table on a terminal, lines of words elsewhere, JSON with --json. The
     broker keeps the queue of the pool after the command's end: what arrives
@@ -195,12 +151,7 @@ class Listen(command.Command):
         return parser
 
     def _add_bus_arguments(self, parser):
-        parser.add_argument(
-            '--config-file', metavar='FILE', action='append',
-            help="a configuration file with the broker's transport_url; may "
-                 'be repeated')
-        parser.add_argument('--transport-url', metavar='URL',
-                            help='the broker, before that of any file')
+        bus.add_bus_arguments(parser)
         parser.add_argument(
             '--topic', metavar='TOPIC', action='append',
             help='may be repeated; default: [notifications]'
@@ -213,12 +164,18 @@ class Listen(command.Command):
                  'events among them (default: %(default)s)')
 
     def _add_filter_arguments(self, parser):
+        parser.add_argument(
+            '--event', action='append', choices=event_lines.EVENT_TYPES,
+            help='only events of this type; may be repeated')
         for name, words, text in (
-                ('--health', vocabulary.Health, "the instance's health"),
-                ('--cause', _CAUSES, "the event's cause"),
-                ('--project', None, "the project of the instance, or of one "
-                                    "of the host's"),
-                ('--host', None, 'the host')):
+                ('--health', vocabulary.Health,
+                 "the instance's health, which only its own events have"),
+                ('--cause', _CAUSES,
+                 "the event's cause, which those of maintenance do not have"),
+                ('--project', None,
+                 "the project of the instance, or of one of the host's"),
+                ('--host', None,
+                 'the host, which those of maintenance do not name')):
             parser.add_argument(
                 name, action='append', default=[],
                 choices=words and [word.value for word in words],
@@ -231,10 +188,11 @@ class Listen(command.Command):
             stream, self._format(parsed_args, as_table), parsed_args.count)
         source = self._listener(parsed_args, printer)
         printer.listener = source
+        # before the first event, which may come before start() returns
+        if as_table:
+            printer.write(event_lines.table_heading())
         source.start()
         try:
-            if as_table:
-                printer.write(_row([heading for heading, _ in _COLUMNS]))
             printer.done.wait(parsed_args.timeout)
         finally:
             source.stop()
@@ -243,20 +201,16 @@ class Listen(command.Command):
     @staticmethod
     def _format(parsed_args, as_table):
         if parsed_args.json:
-            return json_line
-        return table_row if as_table else plain_line
+            return event_lines.json_line
+        return event_lines.table_row if as_table else event_lines.plain_line
 
     @staticmethod
     def _listener(parsed_args, callback):
         conf = configuration.load(parsed_args.config_file)
-        url = parsed_args.transport_url or configuration.transport_url(conf)
-        if url is None:
-            raise exception.VMHealthError(
-                'No message broker: give --transport-url, or a --config-file '
-                'with a transport_url')
+        url = bus.given_url(parsed_args, configuration.transport_url(conf))
         topics = (parsed_args.topic
                   or conf.notifications.versioned_notifications_topics)
         return listener.Listener(
-            conf, callback, transport_url=url, topics=topics,
+            conf, transport_url=url, topics=topics,
             exchange=conf.control_exchange, pool=parsed_args.pool,
-            **_filters(parsed_args, callback))
+            **_chosen(parsed_args, callback))

@@ -105,12 +105,45 @@ class HostCause(str, enum.Enum):
     MANY_GUESTS_LOST = 'many_guests_lost'
     # nothing can be done to its guests, nor be heard of them from libvirt
     LIBVIRT_LOST = 'libvirt_lost'
+    # I/O errors of several guests, whose disks lie on the same storage as far
+    # as can be told
+    STORAGE_FAULT = 'storage_fault'
+    # its memory is bad, and not only that of a guest
+    MEMORY_FAILURE = 'memory_failure'
+    # an operator, or a monitor outside of this package, says so
+    REPORTED_FAULT = 'reported_fault'
+    # its beacons have stopped, and it was found to be down
+    HOST_DOWN = 'host_down'
+    # its beacons have stopped, and nothing was done about it: details say why
+    BEACONS_LOST = 'beacons_lost'
 
 
 HOST_SEVERITY: Mapping[HostCause, Severity] = types.MappingProxyType({
     HostCause.MANY_GUESTS_LOST: Severity.CRITICAL,
     HostCause.LIBVIRT_LOST: Severity.CRITICAL,
+    HostCause.STORAGE_FAULT: Severity.CRITICAL,
+    HostCause.MEMORY_FAILURE: Severity.CRITICAL,
+    HostCause.REPORTED_FAULT: Severity.CRITICAL,
+    HostCause.HOST_DOWN: Severity.CRITICAL,
+    HostCause.BEACONS_LOST: Severity.WARNING,
 })
+
+
+class HostStatus(str, enum.Enum):
+    """How a host is, in the words of Nova's API for ``host_status``."""
+
+    UP = 'UP'
+    MAINTENANCE = 'MAINTENANCE'
+    DOWN = 'DOWN'
+    UNKNOWN = 'UNKNOWN'
+
+
+class HostAction(str, enum.Enum):
+    """What is done to a host's compute service record, the mildest first."""
+
+    NONE = 'none'
+    DISABLE = 'disable'
+    FORCE_DOWN = 'force_down'
 
 
 class Action(str, enum.Enum):
@@ -223,7 +256,8 @@ class HealthEvent:
     """A change of an instance's health, what consumers are told.
 
     :ivar event_id: uuid, the same for every delivery of this event
-    :ivar sequence: per instance, starts at 1, without gaps
+    :ivar sequence: per instance, starts at 1, without gaps; 0 where it is told
+        by somebody else than its host, who does not know the host's count
     :ivar occurred_at: wall clock, seconds since the epoch
     :ivar detected_at: wall clock, seconds since the epoch, when the ledger
         took it in
@@ -251,16 +285,65 @@ class HealthEvent:
     suppressed: bool = False
 
 
+class MaintenanceStage(str, enum.Enum):
+    """What a project is told of a maintenance window."""
+
+    ANNOUNCED = 'announced'
+    CHANGED = 'changed'        # its times or its reason
+    STARTED = 'started'
+    ENDED = 'ended'
+    CANCELLED = 'cancelled'    # it was withdrawn before its start
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MaintenanceEvent:
+    """What one project is told of planned maintenance of a host.
+
+    It never has the host's name: a tenant knows a host by ``host_id``.
+
+    :ivar event_id: uuid, the same for every delivery of this event
+    :ivar window_id: the same for all that is told of one window
+    :ivar project_id: the one that is told
+    :ivar host_id: as Nova's API shows it to that project (``hostId``)
+    :ivar starts_at: wall clock, seconds since the epoch
+    :ivar ends_at: wall clock, seconds since the epoch; None: not known yet
+    :ivar reason: for people; tenants read it
+    :ivar occurred_at: wall clock, seconds since the epoch
+    :ivar instances: uuid -> name of the project's instances on the host, or
+        the first of them
+    :ivar instance_count: how many those are
+    """
+
+    event_id: str
+    window_id: str
+    stage: MaintenanceStage
+    project_id: str
+    host_id: str
+    starts_at: float
+    ends_at: Optional[float]
+    reason: str
+    occurred_at: float
+    instances: Mapping[str, Optional[str]]
+    instance_count: int
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class HostEvent:
     """A change of the host's own health, what consumers are told.
 
     :ivar event_id: uuid, the same for every delivery of this event
-    :ivar sequence: per host, starts at 1, without gaps
+    :ivar sequence: per host, starts at 1, without gaps; 0 where it is told by
+        somebody else, who does not know the host's count
     :ivar occurred_at: wall clock, seconds since the epoch
     :ivar detected_at: wall clock, seconds since the epoch
     :ivar instance_uuids: the instances that it is about, or the first of them
     :ivar instance_count: how many instances it is about
+    :ivar subject: which of several, such as a storage backend; or empty
+    :ivar reason: for people
+    :ivar status: how the host is after it, as far as the one who tells knows
+    :ivar action: what this condition does to the compute service record
+    :ivar suppressed: it is under planned maintenance: consumers are asked not
+        to act on it
     """
 
     event_id: str
@@ -274,3 +357,8 @@ class HostEvent:
     details: Mapping[str, str] = dataclasses.field(
         default_factory=_no_details)
     instance_count: int = 0
+    subject: str = ''
+    reason: str = ''
+    status: HostStatus = HostStatus.UNKNOWN
+    action: HostAction = HostAction.NONE
+    suppressed: bool = False

@@ -45,14 +45,14 @@ _CALM_S = 86400.0
 KEPT_ASIDE = 3
 
 
-def path_of(state_path, host):
-    """Name the file of a compute service.
+def path_of(state_path, name):
+    """Name the file of a process.
 
-    :param state_path: Nova's
-    :param host: the service's name
+    :param state_path: Nova's, or that of another service
+    :param name: of the compute service, or what no other process there has
     """
     return os.path.join(state_path, 'vmhealth',
-                        parse.quote(str(host), safe='') + '.sqlite')
+                        parse.quote(str(name), safe='') + '.sqlite')
 
 
 def _free_name(path, moment):
@@ -254,9 +254,9 @@ class Database:
         self._retry_at = self._clock() + RETRY_S
         LOG.error(
             'Health events cannot be written to %(path)s: %(error)s. They are '
-            'kept in memory, and will be lost if nova-compute ends before the '
+            'kept in memory, and will be lost if this process ends before the '
             'disk takes them; it is tried again every %(retry)d s. See to it '
-            'that there is space, and that the user of nova-compute may write '
+            'that there is space, and that the user of this process may write '
             'to %(folder)s',
             {'path': self._path, 'error': error, 'retry': RETRY_S,
              'folder': os.path.dirname(self._path)})

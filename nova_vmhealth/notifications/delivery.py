@@ -20,23 +20,16 @@ the drivers themselves call, with the same arguments since oslo.messaging 5;
 Nova 31 to 34 have 16 to 18.
 """
 
-import copy
-
 from oslo_log import log as logging
 import oslo_messaging
 from oslo_messaging.notify import messaging
 from oslo_serialization import jsonutils
 from oslo_utils import timeutils
 
-LOG = logging.getLogger(__name__)
+from nova_vmhealth import broker
+from nova_vmhealth.notifications import payload
 
-# A broker that died without closing its connection, or a network that lets
-# nothing through: after so many seconds without a word an attempt has failed.
-# oslo.messaging then waits as long for an answer to the end of the channel,
-# and of the connection; all further attempts fail within kombu's 5 s for a
-# new one. Its own default is 60, which makes three minutes.
-SILENCE_S = 10
-_RABBIT = ('rabbit', 'kombu')
+LOG = logging.getLogger(__name__)
 
 
 class BadEvent(Exception):
@@ -57,7 +50,7 @@ class Delivery:
         ``warn`` and ``error``
     :param new_context: gives the request context for a user's and a
         project's id, either of which may be None; consumers such as Mistral
-        match on the project
+        match on the project. What the notifier's serializer takes
     """
 
     def __init__(self, notifier, new_context):
@@ -104,7 +97,7 @@ class Delivery:
         return serializer.serialize_context(redacted), {
             # The same each time, for those who drop repeats by it.
             'message_id': row.event_id,
-            'publisher_id': self._notifier.publisher_id,
+            'publisher_id': _publisher_id(row, self._notifier.publisher_id),
             'event_type': row.event_type,
             'priority': row.priority.upper(),
             # Nova's serializer of entities makes primitive types of them,
@@ -137,6 +130,16 @@ class Delivery:
                 raise
 
 
+def _publisher_id(row, publisher_id):
+    """Leave out which one it is where tenants read the message.
+
+    They are not to know hosts by name.
+    """
+    if row.event_type == payload.MAINTENANCE_EVENT_TYPE:
+        return publisher_id.partition(':')[0]
+    return publisher_id
+
+
 def _payload(row):
     try:
         return jsonutils.loads(row.payload)
@@ -163,23 +166,9 @@ def _is_messaging(driver):
 
 
 def _own_transport(transport):
-    """Make one like it that gives up on a silent broker in time.
-
-    The query of a transport's URL goes before the configuration. An operator
-    who wants it sooner keeps that.
-    """
-    url = copy.copy(transport._driver._url)
-    # The URL's and not the transport's: that has a query of its own, which
-    # would go before this one's.
-    conf = url.conf
-    if url.transport.partition('+')[0] in _RABBIT:
-        url.query = {**_silence(conf.oslo_messaging_rabbit), **url.query}
-    return oslo_messaging.get_notification_transport(conf, url=url)
-
-
-def _silence(options):
-    if 0 < options.heartbeat_timeout_threshold <= SILENCE_S:
-        return {}
-    return {'heartbeat_timeout_threshold': str(SILENCE_S),
-            # as often as it takes, for a connection that is mostly idle
-            'heartbeat_rate': '2'}
+    """Make one like it, apart from it."""
+    # The URL's conf and not the transport's: that has a query of its own,
+    # which would go before this one's.
+    url = transport._driver._url
+    return oslo_messaging.get_notification_transport(
+        url.conf, url=broker.impatient(url))

@@ -25,7 +25,8 @@ class Gaps:
 
     Give it every event of the pool, before any filter: a filter, and another
     member of the pool, take events away as well. It is not thread safe; the
-    listener's callback is called for one event at a time.
+    listener's callback is called for one event at a time. An event that was
+    told on a host's behalf has the sequence 0, and no part in the count.
 
     :param most: how many instances are remembered; the one that was quiet for
         longest is dropped
@@ -44,6 +45,8 @@ class Gaps:
         :param event: a ReceivedEvent, or what has its uuid and sequence
         :returns: their number; 0 for the first event of an instance
         """
+        if not event.sequence:
+            return 0
         last = self._last.pop(event.uuid, event.sequence - 1)
         self._last[event.uuid] = event.sequence
         if len(self._last) > self._most:

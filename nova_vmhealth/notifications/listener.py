@@ -10,7 +10,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Listen for ``instance.health`` and ``host.health``, for consumers.
+"""Listen for what this package tells over the bus, for consumers.
+
+That is ``instance.health``, ``host.health`` and ``instance.maintenance``.
 
 A listener has a pool, that is a queue, of its own: it gets a copy of each
 notification and takes none from Ceilometer or another listener. It needs
@@ -26,7 +28,7 @@ import re
 import socket
 import threading
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from oslo_config import cfg
 from oslo_log import log as logging
@@ -34,19 +36,23 @@ import oslo_messaging
 from oslo_messaging import opts as messaging_opts
 
 from nova_vmhealth import exception
+from nova_vmhealth.notifications import parsing
 from nova_vmhealth.notifications.payload import EVENT_TYPE
 from nova_vmhealth.notifications.payload import HOST_EVENT_TYPE
-from nova_vmhealth.notifications import received
+from nova_vmhealth.notifications.payload import MAINTENANCE_EVENT_TYPE
 from nova_vmhealth.notifications.received import EventFilter
 from nova_vmhealth.notifications.received import HostEventFilter
+from nova_vmhealth.notifications.received import MaintenanceFilter
 from nova_vmhealth.notifications.received import ReceivedEvent
 from nova_vmhealth.notifications.received import ReceivedHostEvent
+from nova_vmhealth.notifications.received import ReceivedMaintenance
 from nova_vmhealth.notifications import throttle
 
 LOG = logging.getLogger(__name__)
 
 __all__ = ('BrokerUnreachable', 'EventFilter', 'HostEventFilter', 'Listener',
-           'ReceivedEvent', 'ReceivedHostEvent')
+           'MaintenanceFilter', 'ReceivedEvent', 'ReceivedHostEvent',
+           'ReceivedMaintenance')
 
 TOPICS = ('versioned_notifications',)
 EXCHANGE = 'nova'
@@ -82,7 +88,7 @@ class _Route:
 
     parse: Callable[..., Any]
     matches: Callable[[Any], bool]
-    callback: Callable[[Any], None]
+    callback: Optional[Callable[[Any], None]]
 
 
 class _Endpoint:
@@ -126,11 +132,13 @@ def default_pool():
     return f'nova-vmhealth-{socket.gethostname()}'
 
 
-def _bound_prefetch(conf):
+def bound_prefetch(conf):
     """Make PREFETCH the default, unless somebody chose a number.
 
     Registers the group as the driver for RabbitMQ does, which reads it when
     it is made. A number in the query of the transport URL goes before.
+
+    :param conf: an oslo.config ConfigOpts
     """
     group, name = 'oslo_messaging_rabbit', 'rabbit_qos_prefetch_count'
     conf.register_opts(dict(messaging_opts.list_opts())[group], group=group)
@@ -151,7 +159,7 @@ class Listener:
         ``[oslo_messaging_rabbit]rabbit_qos_prefetch_count``, its default
         becomes PREFETCH
     :param callback: called with the ReceivedEvent of an instance, on a thread
-        of the listener
+        of the listener; None: those are left alone
     :param transport_url: of the broker; None: conf's
     :param topics: those of ``[notifications]versioned_notifications_topics``
         of the computes
@@ -162,6 +170,9 @@ class Listener:
     :param host_callback: called as callback is, with the ReceivedHostEvent of
         a host; None: those are left alone
     :param host_filter: a HostEventFilter; None hands over all
+    :param maintenance_callback: called as callback is, with each
+        ReceivedMaintenance; None: those are left alone
+    :param maintenance_filter: a MaintenanceFilter; None hands over all
     :param attempts: how often the callback is tried for one event
     :param backoff_s: seconds before the second attempt; doubles with each
     """
@@ -169,25 +180,33 @@ class Listener:
     def __init__(self, conf, callback, *, transport_url=None, topics=TOPICS,
                  exchange=EXCHANGE, pool=None, filter=None,
                  host_callback=None, host_filter=None,
+                 maintenance_callback=None, maintenance_filter=None,
                  attempts=ATTEMPTS, backoff_s=BACKOFF_S):
         self.pool = pool or default_pool()
         self.handled = 0
         self.duplicates = 0
         self.unreadable = 0
         self.given_up = 0
-        self._routes = {EVENT_TYPE: _Route(
-            received.parse, (filter or EventFilter()).matches, callback)}
-        if host_callback is not None:
-            self._routes[HOST_EVENT_TYPE] = _Route(
-                received.parse_host,
-                (host_filter or HostEventFilter()).matches, host_callback)
+        routes = {
+            EVENT_TYPE: _Route(
+                parsing.parse, (filter or EventFilter()).matches, callback),
+            HOST_EVENT_TYPE: _Route(
+                parsing.parse_host,
+                (host_filter or HostEventFilter()).matches, host_callback),
+            MAINTENANCE_EVENT_TYPE: _Route(
+                parsing.parse_maintenance,
+                (maintenance_filter or MaintenanceFilter()).matches,
+                maintenance_callback)}
+        self._routes = {event_type: route
+                        for event_type, route in routes.items()
+                        if route.callback is not None}
         self._attempts = attempts
         self._backoff_s = backoff_s
         self._recent = _Recent(REMEMBERED_IDS)
         self._closed = threading.Event()
         self._stopping = threading.Event()
         self._may_log_unreadable = throttle.Throttle(LOG_PERIOD_S)
-        _bound_prefetch(conf)
+        bound_prefetch(conf)
         self._transport = oslo_messaging.get_notification_transport(
             conf, url=transport_url)
         self._server = oslo_messaging.get_notification_listener(

@@ -20,7 +20,7 @@ cuts times to whole seconds.
 None of them enters oslo.versionedobjects' registry. That registry is one for
 the whole process, nova-compute's included, and they are never read back as
 objects: consumers read JSON, ours through
-:mod:`nova_vmhealth.notifications.received`.
+:mod:`nova_vmhealth.notifications.parsing`.
 
 A change of any field asks for a new version of its object and of those that
 contain it; a test compares fingerprints.
@@ -118,7 +118,8 @@ class InstanceHealthPayload(NotificationObject):
 
     # Version 1.0: Initial version
     # Version 1.1: The cause 'flapping'; ConditionPayload 1.1
-    VERSION = '1.1'
+    # Version 1.2: The sequence may be 0; what is suppressed is planned
+    VERSION = '1.2'
 
     fields = {
         # the event
@@ -164,19 +165,57 @@ class HostHealthPayload(NotificationObject):
 
     # Version 1.0: Initial version
     # Version 1.1: The cause 'libvirt_lost'
-    VERSION = '1.1'
+    # Version 1.2: The causes 'storage_fault', 'memory_failure',
+    #              'reported_fault', 'host_down' and 'beacons_lost'; subject,
+    #              reason, status, action, planned and suppressed; the sequence
+    #              may be 0
+    VERSION = '1.2'
 
     fields = {
         'event_id': fields.UUIDField(),
         'sequence': fields.IntegerField(),
         'transition': _closed_set(vocabulary.Transition),
         'cause': _closed_set(vocabulary.HostCause),
+        'subject': fields.StringField(),
         'severity': _closed_set(vocabulary.Severity),
         'occurred_at': TimeField(),
         'detected_at': TimeField(),
+        'reason': fields.StringField(),
         'details': fields.DictOfStringsField(),
+        'planned': fields.BooleanField(),
+        'suppressed': fields.BooleanField(),
+        # the host, and what the condition does to its service record
         'host': fields.StringField(),
+        'status': _closed_set(vocabulary.HostStatus),
+        'action': _closed_set(vocabulary.HostAction),
         # the instances that it is about: uuid -> project
+        'instances': fields.DictOfNullableStringsField(),
+        'instance_count': fields.IntegerField(),
+    }
+
+
+@base.VersionedObjectRegistry.register_if(False)
+class InstanceMaintenancePayload(NotificationObject):
+    """Planned maintenance of a host, told to one project.
+
+    The event ``instance.maintenance``. Tenants read it: it has no host's
+    name.
+    """
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        'event_id': fields.UUIDField(),
+        'window_id': fields.UUIDField(),
+        'stage': _closed_set(vocabulary.MaintenanceStage),
+        'tenant_id': fields.StringField(),
+        'host_id': fields.StringField(),
+        'starts_at': TimeField(),
+        'ends_at': TimeField(nullable=True),
+        'reason': fields.StringField(),
+        'occurred_at': TimeField(),
+        # the project's instances on the host: uuid -> name
         'instances': fields.DictOfNullableStringsField(),
         'instance_count': fields.IntegerField(),
     }

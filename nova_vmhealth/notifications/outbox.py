@@ -38,8 +38,11 @@ _ROW_BYTES = 2048
 class Row:
     """One event with all that its sending takes.
 
-    :ivar about: uuid of the instance, empty for the host itself
-    :ivar transition: ``raised``, ``updated`` or ``cleared``
+    :ivar about: uuid of the instance, name of the host, or project and window
+        of maintenance; earlier releases left it empty for their host. Events
+        about different things have nothing to do with each other
+    :ivar transition: ``raised``, ``updated`` or ``cleared``, or what is as
+        important
     :ivar priority: ``info``, ``warn`` or ``error``
     :ivar payload: JSON text
     :ivar noted_at: when it was made, seconds since the epoch

@@ -16,6 +16,7 @@ from nova_vmhealth.notifications import objects
 
 EVENT_TYPE = 'instance.health'
 HOST_EVENT_TYPE = 'host.health'
+MAINTENANCE_EVENT_TYPE = 'instance.maintenance'
 
 
 def _condition(condition):
@@ -49,7 +50,7 @@ def _event_fields(event):
         'occurred_at': event.occurred_at,
         'detected_at': event.detected_at,
         'details': dict(event.details),
-        'planned': bool(event.operation),
+        'planned': bool(event.operation) or event.suppressed,
         'operation': event.operation or None,
         'suppressed': event.suppressed,
         'health': event.health.value,
@@ -112,11 +113,38 @@ def host_payload_of(event, host, projects):
         sequence=event.sequence,
         transition=event.transition.value,
         cause=event.cause.value,
+        subject=event.subject,
         severity=event.severity.value,
         occurred_at=event.occurred_at,
         detected_at=event.detected_at,
+        reason=event.reason,
         details=dict(event.details),
+        planned=event.suppressed,
+        suppressed=event.suppressed,
         host=host,
+        status=event.status.value,
+        action=event.action.value,
         instances={uuid: projects.get(uuid)
                    for uuid in event.instance_uuids},
+        instance_count=event.instance_count).obj_to_primitive()
+
+
+def maintenance_payload_of(event):
+    """Give the payload of ``instance.maintenance`` as JSON types.
+
+    :param event: a MaintenanceEvent
+    :returns: as :func:`payload_of`
+    :raises ValueError: as :func:`payload_of`
+    """
+    return objects.InstanceMaintenancePayload(
+        event_id=event.event_id,
+        window_id=event.window_id,
+        stage=event.stage.value,
+        tenant_id=event.project_id,
+        host_id=event.host_id,
+        starts_at=event.starts_at,
+        ends_at=event.ends_at,
+        reason=event.reason,
+        occurred_at=event.occurred_at,
+        instances=dict(event.instances),
         instance_count=event.instance_count).obj_to_primitive()

@@ -47,6 +47,16 @@ _PRIORITY_OF = {
     vocabulary.Severity.CRITICAL: 'error',
 }
 
+# What a full outbox may drop first. Each event says all there is to know of
+# its window: one that only changed it is made superfluous by the next.
+_TRANSITION_OF = {
+    vocabulary.MaintenanceStage.ANNOUNCED: 'raised',
+    vocabulary.MaintenanceStage.CHANGED: 'updated',
+    vocabulary.MaintenanceStage.STARTED: 'raised',
+    vocabulary.MaintenanceStage.ENDED: 'cleared',
+    vocabulary.MaintenanceStage.CANCELLED: 'cleared',
+}
+
 
 def _owner(identity):
     if identity is None:
@@ -91,6 +101,19 @@ class Publisher:
         self._coalesced = 0
         self._may_log_drop = throttle.Throttle(LOG_PERIOD_S)
         self._may_log_busy = throttle.Throttle(LOG_PERIOD_S)
+
+    @classmethod
+    def configured(cls, delivery, path, options, **others):
+        """Make one as the operator wants it.
+
+        :param delivery: as for the class, as are the others
+        :param path: as for the class
+        :param options: the group ``[vmhealth]``
+        """
+        return cls(delivery, path, max_events=options.outbox_max_events,
+                   max_bytes=options.outbox_max_mib * 1024 * 1024,
+                   fsync=options.outbox_fsync,
+                   priority=options.notification_priority, **others)
 
     def start(self):
         """Open the file and start to send what an earlier run left in it."""
@@ -142,13 +165,15 @@ class Publisher:
         :param identity: the InstanceIdentity of its instance
         :param heartbeat: the instance's HeartbeatStatus, or None
         """
+        project_id, user_id = _owner(identity)
         self._submit(
-            event, payload.EVENT_TYPE, event.instance_uuid, event.subject,
-            identity,
-            lambda: payload.payload_of(event, identity, heartbeat))
+            lambda: payload.payload_of(event, identity, heartbeat),
+            event_type=payload.EVENT_TYPE, about=event.instance_uuid,
+            project_id=project_id, user_id=user_id,
+            **self._of_condition(event))
 
     def submit_host(self, event, host, projects):
-        """Take an event of the host itself, as :meth:`submit` does.
+        """Take an event of a host itself, as :meth:`submit` does.
 
         Its context has no project: it is about those of many.
 
@@ -158,32 +183,51 @@ class Publisher:
             the event names
         """
         self._submit(
-            event, payload.HOST_EVENT_TYPE, '', '', None,
-            lambda: payload.host_payload_of(event, host, projects))
+            lambda: payload.host_payload_of(event, host, projects),
+            event_type=payload.HOST_EVENT_TYPE, about=host,
+            **self._of_condition(event))
 
-    def _submit(self, event, event_type, about, subject, identity, build):
+    def submit_maintenance(self, event):
+        """Take what a project is told of maintenance, as :meth:`submit` does.
+
+        Its context has that project, and no user. Its priority is ``info``,
+        whatever that of others follows.
+
+        :param event: a MaintenanceEvent
+        """
+        self._submit(
+            lambda: payload.maintenance_payload_of(event),
+            event_id=event.event_id,
+            event_type=payload.MAINTENANCE_EVENT_TYPE,
+            about=f'{event.project_id}/{event.window_id}',
+            cause='maintenance', subject='',
+            transition=_TRANSITION_OF[event.stage], priority='info',
+            project_id=event.project_id)
+
+    def _of_condition(self, event):
+        priority = 'info'
+        if self._follow_severity:
+            priority = _PRIORITY_OF[event.severity]
+        return {'event_id': event.event_id, 'cause': event.cause.value,
+                'subject': event.subject,
+                'transition': event.transition.value, 'priority': priority}
+
+    def _submit(self, build, *, project_id=None, user_id=None, **columns):
         try:
             text = json.dumps(build())
             # Half a surrogate is no text, and no other row may wait for it.
-            project_id, user_id = _owner(identity)
-            for each in (about, subject, project_id or '', user_id or ''):
+            for each in (*columns.values(), project_id or '', user_id or ''):
                 each.encode()
         # A defect in what describes one event must not keep the others from
         # being told; the trace says where it is.
         except Exception:
             self._unreadable += 1
-            LOG.exception('Health event %(id)s of %(about)s is given up',
-                          {'id': event.event_id, 'about': about or 'the host'})
+            LOG.exception('Health event %(event_id)s of %(about)s is given up',
+                          columns)
             return
-        priority = 'info'
-        if self._follow_severity:
-            priority = _PRIORITY_OF[event.severity]
         self._rows.append(outbox.Row(
-            event_id=event.event_id, event_type=event_type, about=about,
-            cause=event.cause.value, subject=subject,
-            transition=event.transition.value, priority=priority,
-            project_id=project_id, user_id=user_id,
-            payload=text, noted_at=time.time()))
+            project_id=project_id, user_id=user_id, payload=text,
+            noted_at=time.time(), **columns))
 
     def commit(self, pages):
         """Write down what was submitted since the last commit, and send it.

@@ -10,21 +10,13 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""From the bus to a consumer: an event, typed, and a filter for events."""
+"""What a consumer gets of the bus: events, typed, and filters for them."""
 
 from collections.abc import Mapping
 import dataclasses
-import functools
 from typing import Optional
 
 from nova_vmhealth.core import vocabulary
-from nova_vmhealth import exception
-from nova_vmhealth.notifications import times
-
-_NAME = 'InstanceHealthPayload'
-_HOST_NAME = 'HostHealthPayload'
-_NAMESPACE = 'nova_vmhealth'
-_MAJOR = '1'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,6 +26,8 @@ class ReceivedEvent:
     The fields are the payload's, with the flavor's two beside them; times are
     seconds since the epoch.
 
+    :ivar sequence: 0 where it was told on the host's behalf, by somebody who
+        knows neither its count nor the instance's other conditions
     :ivar publisher_id: who sent it, such as ``nova-compute:compute-1``
     :ivar received_at: when the listener had it
     :ivar timestamp: the message's own time as oslo.messaging writes it; None
@@ -105,7 +99,9 @@ class EventFilter:
 class ReceivedHostEvent:
     """One ``host.health`` notification.
 
-    The fields are the payload's; times are seconds since the epoch.
+    The fields are the payload's; times are seconds since the epoch. A payload
+    before 1.2 says nothing of ``subject``, ``reason``, ``status``, ``action``,
+    ``planned`` and ``suppressed``, and they stand for that.
 
     :ivar instances: uuid -> project, of the instances that it is about, or
         the first of them
@@ -118,11 +114,17 @@ class ReceivedHostEvent:
     sequence: int
     transition: vocabulary.Transition
     cause: vocabulary.HostCause
+    subject: str
     severity: vocabulary.Severity
     occurred_at: float
     detected_at: float
+    reason: str
     details: Mapping[str, str]
+    planned: bool
+    suppressed: bool
     host: str
+    status: vocabulary.HostStatus
+    action: vocabulary.HostAction
     instances: Mapping[str, Optional[str]]
     instance_count: int
     publisher_id: str
@@ -150,170 +152,45 @@ class HostEventFilter:
                     event.instances.values())))
 
 
-def _typed(kind):
-    """Give a reader that takes values of one type and no others."""
-    def read(value):
-        # Not isinstance: true is no number, though Python's bool is an int.
-        if type(value) is not kind:
-            raise TypeError(f'{value!r} for {kind.__name__}')
-        return value
-    return read
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReceivedMaintenance:
+    """One ``instance.maintenance`` notification.
 
+    The fields are the payload's; times are seconds since the epoch.
 
-def _nullable(read):
-    return lambda value: None if value is None else read(value)
-
-
-def _mapping(read):
-    return lambda value: {
-        _text(key): read(each) for key, each in _typed(dict)(value).items()}
-
-
-def _nested(make, readers):
-    return lambda value: make(**_read(_data(value), readers))
-
-
-def _data(primitive):
-    return _typed(dict)(primitive['nova_object.data'])
-
-
-def _read(data, readers):
-    """Read the fields that we know; a later minor version may have more."""
-    return {name: read(data[name]) for name, read in readers.items()}
-
-
-_text = _typed(str)
-_optional_text = _nullable(_text)
-_number = _typed(int)
-_flag = _typed(bool)
-
-_condition = _nested(vocabulary.Condition, {
-    'cause': vocabulary.Cause,
-    'subject': _text,
-    'severity': vocabulary.Severity,
-    'since': times.seconds_of,
-    'count': _number,
-})
-
-_heartbeat = _nested(vocabulary.HeartbeatStatus, {
-    'interval_ms': _number,
-    'timeout_ms': _number,
-    'misses_allowed': _number,
-    'misses': _number,
-    'established': _flag,
-    'last_seen_at': _nullable(times.seconds_of),
-})
-
-_FLAVOR = {'name': _optional_text, 'extra_specs': _mapping(_optional_text)}
-
-_EVENT = {
-    'event_id': _text,
-    'sequence': _number,
-    'transition': vocabulary.Transition,
-    'cause': vocabulary.Cause,
-    'subject': _text,
-    'severity': vocabulary.Severity,
-    'count': _number,
-    'occurred_at': times.seconds_of,
-    'detected_at': times.seconds_of,
-    'details': _mapping(_text),
-    'planned': _flag,
-    'operation': _optional_text,
-    'suppressed': _flag,
-    'health': vocabulary.Health,
-    'previous_health': vocabulary.Health,
-    'conditions': lambda value: tuple(map(_condition, _typed(list)(value))),
-    'heartbeat': _nullable(_heartbeat),
-    'host_status': _optional_text,
-    'uuid': _text,
-    'name': _optional_text,
-    'tenant_id': _optional_text,
-    'user_id': _optional_text,
-    'host': _optional_text,
-    'node': _optional_text,
-    'availability_zone': _optional_text,
-    'image_uuid': _optional_text,
-    'state': _optional_text,
-    'power_state': _optional_text,
-    'task_state': _optional_text,
-    'metadata': _mapping(_optional_text),
-}
-
-_HOST_EVENT = {
-    'event_id': _text,
-    'sequence': _number,
-    'transition': vocabulary.Transition,
-    'cause': vocabulary.HostCause,
-    'severity': vocabulary.Severity,
-    'occurred_at': times.seconds_of,
-    'detected_at': times.seconds_of,
-    'details': _mapping(_text),
-    'host': _text,
-    'instances': _mapping(_optional_text),
-    'instance_count': _number,
-}
-
-
-def _check_version(primitive, expected):
-    name = primitive['nova_object.name']
-    namespace = primitive['nova_object.namespace']
-    version = primitive['nova_object.version']
-    if (namespace, name) != (_NAMESPACE, expected):
-        raise ValueError(
-            f'a {namespace}.{name}, not {_NAMESPACE}.{expected}')
-    if _text(version).partition('.')[0] != _MAJOR:
-        raise ValueError(f'version {version}, this release reads {_MAJOR}.x')
-
-
-def _refusing(parse):
-    """Say of whatever cannot be read that it is InvalidPayload."""
-    @functools.wraps(parse)
-    def refusing(*args, **kwargs):
-        try:
-            return parse(*args, **kwargs)
-        except KeyError as error:
-            raise exception.InvalidPayload(
-                reason=f'{error.args[0]} is missing') from error
-        except (TypeError, ValueError) as error:
-            raise exception.InvalidPayload(reason=error) from error
-    return refusing
-
-
-@_refusing
-def parse(payload, publisher_id, received_at, timestamp=None):
-    """Read an ``instance.health`` notification.
-
-    :param payload: what came over the bus; a later minor version is read as
-        far as this release knows its fields
-    :param publisher_id: the message's
-    :param received_at: seconds since the epoch
-    :param timestamp: the message's, or None
-    :returns: a ReceivedEvent
-    :raises InvalidPayload: it is not an InstanceHealthPayload 1.x, a field is
-        missing or has a wrong type, or a word (a cause of a later release,
-        say) is not one that this release knows
+    :ivar ends_at: None where the end is not known
+    :ivar instances: uuid -> name, of the project's instances on the host, or
+        the first of them
+    :ivar publisher_id: as in :class:`ReceivedEvent`, without the name of who
+        sent it
+    :ivar received_at: as in :class:`ReceivedEvent`
+    :ivar timestamp: as in :class:`ReceivedEvent`
     """
-    _check_version(_typed(dict)(payload), _NAME)
-    data = _data(payload)
-    flavor = _read(_data(data['flavor']), _FLAVOR)
-    return ReceivedEvent(
-        flavor_name=flavor['name'], extra_specs=flavor['extra_specs'],
-        publisher_id=publisher_id, received_at=received_at,
-        timestamp=timestamp, **_read(data, _EVENT))
+
+    event_id: str
+    window_id: str
+    stage: vocabulary.MaintenanceStage
+    tenant_id: str
+    host_id: str
+    starts_at: float
+    ends_at: Optional[float]
+    reason: str
+    occurred_at: float
+    instances: Mapping[str, Optional[str]]
+    instance_count: int
+    publisher_id: str
+    received_at: float
+    timestamp: Optional[str]
 
 
-@_refusing
-def parse_host(payload, publisher_id, received_at, timestamp=None):
-    """Read a ``host.health`` notification.
+@dataclasses.dataclass(frozen=True, slots=True)
+class MaintenanceFilter:
+    """Which events of maintenance a consumer wants; an empty set wants all.
 
-    :param payload: as in :func:`parse`
-    :param publisher_id: the message's
-    :param received_at: seconds since the epoch
-    :param timestamp: the message's, or None
-    :returns: a ReceivedHostEvent
-    :raises InvalidPayload: as :func:`parse`, for a HostHealthPayload 1.x
+    :ivar project: ids of projects
     """
-    _check_version(_typed(dict)(payload), _HOST_NAME)
-    return ReceivedHostEvent(
-        publisher_id=publisher_id, received_at=received_at,
-        timestamp=timestamp, **_read(_data(payload), _HOST_EVENT))
+
+    project: frozenset[str] = frozenset()
+
+    def matches(self, event):
+        return not self.project or event.tenant_id in self.project

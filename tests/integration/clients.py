@@ -62,6 +62,8 @@ action_delay_s = {grace}
 # not more than the delay, which must show whether it is the host
 mass_loss_window_s = {grace}
 notice_timeout_ms = 3000
+# what is over is told at once
+host_fault_quiet_s = 0
 """
 
 
@@ -247,13 +249,22 @@ class Listener:
 
     def events_of(self, host):
         """Every event of the instances of a host until now."""
-        return [event for event in self._all()
-                if event['host'] == host and 'uuid' in event]
+        return [event for event in self._of_type('instance.health')
+                if event['host'] == host]
 
     def host_events(self, cause):
         """Every event of the host itself with a cause until now."""
+        return [event for event in self._of_type('host.health')
+                if event['cause'] == cause]
+
+    def maintenance_events(self, project):
+        """Every event of maintenance that a project was told until now."""
+        return [event for event in self._of_type('instance.maintenance')
+                if event['tenant_id'] == project]
+
+    def _of_type(self, event_type):
         return [event for event in self._all()
-                if 'uuid' not in event and event['cause'] == cause]
+                if event['event_type'] == event_type]
 
     def _all(self):
         while not self._lines.empty():

@@ -22,14 +22,10 @@ import json
 import logging
 import sys
 
-import oslo_messaging
-
-from nova_vmhealth.cmd import configuration
+from nova_vmhealth import configuration
 from nova_vmhealth.core import vocabulary as v
-from nova_vmhealth.notifications import database
-from nova_vmhealth.notifications import delivery
 from nova_vmhealth.notifications import identity
-from nova_vmhealth.notifications import publisher
+from nova_vmhealth.notifications import standalone
 
 
 def _event(uuid, sequence, now):
@@ -58,13 +54,8 @@ def main():
     conf = configuration.load([args.config_file])
     logging.basicConfig(level=logging.INFO,
                         format='%(asctime)s %(name)s %(message)s')
-    notifier = oslo_messaging.Notifier(
-        oslo_messaging.get_notification_transport(conf),
-        publisher_id='nova-compute:' + args.host, driver='messagingv2',
-        topics=conf.notifications.versioned_notifications_topics)
-    subject = publisher.Publisher(
-        delivery.Delivery(notifier, lambda user, project: {}),
-        database.path_of(args.state_path, args.host))
+    subject = standalone.new_publisher(
+        conf, 'nova-compute:' + args.host, args.state_path)
     subject.start()
     print(json.dumps(subject.statistics()), flush=True)
     for line in sys.stdin:

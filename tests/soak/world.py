@@ -24,7 +24,7 @@ import threading
 import time
 import uuid as uuid_lib
 
-from nova_vmhealth.cmd import configuration
+from nova_vmhealth import configuration
 from nova_vmhealth.notifications import listener
 from tests.integration import clients
 from tests.integration import processes

@@ -16,9 +16,9 @@ import json
 
 import pytest
 
-from nova_vmhealth.cmd import configuration
 from nova_vmhealth.cmd import main
 from nova_vmhealth import conf as health_conf
+from nova_vmhealth import configuration
 
 FORMAT = '[notifications]notification_format'
 TOPICS = '[notifications]versioned_notifications_topics'
@@ -94,7 +94,7 @@ def test_says_what_nova_compute_says_at_its_start(tmp_path, capsys):
 
 def test_names_the_broker(tmp_path, capsys):
     _, rows = check(tmp_path, capsys, {})
-    assert rows[URL]['Value'] == 'rabbit://broker:5672'
+    assert rows[URL]['Value'] == 'rabbit://broker:5672/'
 
 
 def test_says_it_in_a_table(tmp_path, capsys):

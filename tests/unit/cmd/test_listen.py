@@ -10,8 +10,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Lines, and what makes the command end."""
+"""What makes the command print, and end."""
 
+import collections
 import dataclasses
 import io
 import json
@@ -21,115 +22,28 @@ import threading
 import oslo_messaging
 import pytest
 
-from nova_vmhealth.cmd import configuration
+from nova_vmhealth.cmd import event_lines
 from nova_vmhealth.cmd import listen
 from nova_vmhealth.cmd import main
+from nova_vmhealth import configuration
 from nova_vmhealth.core import vocabulary as v
+from nova_vmhealth.notifications import parsing
 from nova_vmhealth.notifications import payload
-from nova_vmhealth.notifications import received
 from tests.unit.notifications import examples
+from tests.unit.notifications import host_examples
 
 PATIENCE_S = 30
 
 
-HOST_SAMPLE = examples.HOST_SAMPLES['host-health-many_guests_lost-raised']
+HOST_SAMPLE = host_examples.HOST_SAMPLES['host-health-many_guests_lost-raised']
 
 
-def event(sample='instance-health-io_error-updated', **changes):
-    got = received.parse(
-        payload.payload_of(*examples.SAMPLES[sample]), examples.PUBLISHER_ID,
-        examples.BEGIN + 70.000002, '2026-03-02 08:16:40.000001')
+def event(**changes):
+    got = parsing.parse(
+        payload.payload_of(
+            *examples.SAMPLES['instance-health-io_error-updated']),
+        examples.PUBLISHER_ID, examples.BEGIN)
     return dataclasses.replace(got, **changes)
-
-
-LINE = (
-    '2026-03-02T08:16:40.000002Z updated io_error critical unhealthy '
-    '178b0921-8f85-4257-88b6-2e743b5a975c db-1 compute-1 '
-    'subject=virtio-disk0 count=42 action=report '
-    'path=/var/lib/nova/instances/178b0921/disk reason=enospc')
-
-
-def test_plain_line():
-    assert listen.plain_line(event()) == LINE
-
-
-def test_table_row_says_the_same():
-    row = listen.table_row(event())
-    assert row.split() == LINE.split()
-    other = listen.table_row(event(cause=v.Cause.GUEST_CRASHED))
-    assert row.index('compute-1') == other.index('compute-1')
-
-
-@pytest.mark.parametrize('changes, words', [
-    ({'name': None}, ' - compute-1 '),
-    ({'host': None}, ' db-1 - '),
-    ({'details': {}, 'subject': '', 'count': 1}, ' compute-1 -'),
-    ({'operation': 'reboot'}, ' operation=reboot '),
-    ({'details': {'message': 'a\x1b[2Jb\nc\x9bd'}},
-     ' message=a\ufffd[2Jb\ufffdc\ufffdd'),
-    ({'subject': 'a\r\n'}, ' subject=a\ufffd\ufffd '),
-])
-def test_what_may_be_missing_or_hostile(changes, words):
-    assert words in listen.plain_line(event(**changes))
-
-
-@pytest.mark.parametrize('name', examples.SAMPLES)
-def test_json_line_has_all_fields(name):
-    got = event(name)
-    line = listen.json_line(got)
-    assert '\n' not in line
-    fields = json.loads(line)
-    assert set(fields) == {'event_type'} | {
-        each.name for each in dataclasses.fields(received.ReceivedEvent)}
-    assert fields['event_type'] == 'instance.health'
-    assert fields['received_at'] == '2026-03-02T08:16:40.000002Z'
-    sent = payload.payload_of(*examples.SAMPLES[name])['nova_object.data']
-    for field in set(sent) - {'conditions', 'flavor', 'heartbeat'}:
-        assert fields[field] == sent[field]
-    assert fields['conditions'] == [
-        each['nova_object.data'] for each in sent['conditions']]
-    assert fields['heartbeat'] == (
-        sent['heartbeat'] and sent['heartbeat']['nova_object.data'])
-    assert fields['extra_specs'] == examples.IDENTITY.extra_specs
-
-
-def host_event(**changes):
-    got = received.parse_host(
-        payload.host_payload_of(*HOST_SAMPLE), examples.PUBLISHER_ID,
-        examples.BEGIN + 6.000002, '2026-03-02 08:15:36.000001')
-    return dataclasses.replace(got, **changes)
-
-
-def test_a_hosts_line():
-    line = (
-        '2026-03-02T08:15:36.000002Z raised many_guests_lost critical - - - '
-        'compute-1 instances=5 '
-        'host_event=e7c1d2b3-4a5f-4e60-8b71-9c0d1e2f3a01 lost_in_all=5 '
-        'watched=12 window_s=10')
-    assert listen.plain_line(host_event()) == line
-    row = listen.table_row(host_event())
-    assert row.split() == line.split()
-    assert row.index('compute-1') == listen.table_row(event()).index(
-        'compute-1')
-
-
-def test_a_hosts_json_line():
-    line = listen.json_line(host_event())
-    assert '\n' not in line
-    fields = json.loads(line)
-    assert set(fields) == {'event_type'} | {
-        each.name for each in dataclasses.fields(received.ReceivedHostEvent)}
-    assert fields['event_type'] == 'host.health'
-    assert fields['received_at'] == '2026-03-02T08:15:36.000002Z'
-    sent = payload.host_payload_of(*HOST_SAMPLE)['nova_object.data']
-    for field in sent:
-        assert fields[field] == sent[field]
-
-
-def test_json_line_before_the_first_beat():
-    silent = dataclasses.replace(examples.HEARTBEAT, last_seen_at=None)
-    fields = json.loads(listen.json_line(event(heartbeat=silent)))
-    assert fields['heartbeat']['last_seen_at'] is None
 
 
 class Closing:
@@ -173,7 +87,7 @@ def test_printer_ends_when_nobody_reads():
 def test_printer_prints_what_the_encoding_lacks(encoding, name, shown):
     data = io.BytesIO()
     printer = listen.Printer(
-        io.TextIOWrapper(data, encoding), listen.plain_line, 1)
+        io.TextIOWrapper(data, encoding), event_lines.plain_line, 1)
     printer(event(name=name))
     assert b' ' + shown + b' compute-1 ' in data.getvalue()
     assert printer.done.is_set()
@@ -182,12 +96,12 @@ def test_printer_prints_what_the_encoding_lacks(encoding, name, shown):
 def broadcast(stop, topic, url='fake://'):
     """Send events until told to stop: the listener may begin at any time.
 
-    Those of hosts lie between those of instances.
+    Those of hosts and of maintenance lie between those of instances.
     """
+    transport = oslo_messaging.get_notification_transport(
+        configuration.load([]), url=url)
     notifier = oslo_messaging.Notifier(
-        oslo_messaging.get_notification_transport(
-            configuration.load([]), url=url),
-        publisher_id=examples.PUBLISHER_ID, driver='messagingv2',
+        transport, publisher_id=examples.PUBLISHER_ID, driver='messagingv2',
         topics=[topic])
     sequence = 0
     while not stop.wait(0.01):
@@ -199,9 +113,16 @@ def broadcast(stop, topic, url='fake://'):
             health_event, examples.IDENTITY, None))
         notifier.info({}, 'host.health', payload.host_payload_of(
             dataclasses.replace(
-                examples.HOST_LOST, sequence=sequence,
+                host_examples.LOST, sequence=sequence,
                 event_id=f'e7c1d2b3-4a5f-4e60-8b71-{sequence:012d}'),
             *HOST_SAMPLE[1:]))
+        notifier.info(
+            {}, 'instance.maintenance', payload.maintenance_payload_of(
+                dataclasses.replace(
+                    host_examples.ANNOUNCED,
+                    event_id=f'e7f9c051-4263-5eaf-90b1-{sequence:012d}')))
+    # or the next listener would have the rest
+    transport.cleanup()
 
 
 @pytest.fixture
@@ -224,6 +145,7 @@ def bus():
     ('versioned_notifications', ['--cause', 'heartbeat_lost']),
     ('health', ['--topic', 'health', '--health', 'unhealthy']),
     ('versioned_notifications', ['--cause', 'many_guests_lost']),
+    ('versioned_notifications', ['--event', 'host.health']),
     ('versioned_notifications', [
         '--health', 'unhealthy', '--cause', 'io_error',
         '--cause', 'heartbeat_lost', '--host', 'compute-1',
@@ -239,18 +161,55 @@ def test_listen(topic, options, bus, capsys):
     assert numbers == list(range(numbers[0], numbers[0] + 3))
 
 
-@pytest.mark.parametrize('options', [
-    [], ['--project', examples.IDENTITY.tenant_id, '--host', 'compute-1'],
-    ['--cause', 'many_guests_lost', '--cause', 'heartbeat_lost'],
+INSTANCE, HOST, MAINTENANCE = (
+    'instance.health', 'host.health', 'instance.maintenance')
+
+
+@pytest.mark.parametrize('options, types', [
+    ([], [HOST, INSTANCE, MAINTENANCE]),
+    (['--project', examples.IDENTITY.tenant_id],
+     [HOST, INSTANCE, MAINTENANCE]),
+    # neither is said of maintenance
+    (['--host', 'compute-1'], [HOST, INSTANCE]),
+    (['--cause', 'many_guests_lost', '--cause', 'heartbeat_lost'],
+     [HOST, INSTANCE]),
+    (['--cause', 'many_guests_lost'], [HOST]),
+    (['--health', 'unhealthy'], [INSTANCE]),
+    (['--event', MAINTENANCE], [MAINTENANCE]),
+    (['--event', MAINTENANCE, '--event', INSTANCE], [INSTANCE, MAINTENANCE]),
+    (['--event', HOST, '--event', MAINTENANCE, '--host', 'compute-1'], [HOST]),
 ])
-def test_listens_to_instances_and_hosts(options, bus, capsys):
+def test_what_is_listened_to(options, types, bus, capsys):
     bus('versioned_notifications')
     assert main.main([
-        'listen', '--transport-url', 'fake://', '--json', '--count', '4',
+        'listen', '--transport-url', 'fake://', '--json', '--count', '6',
         '--timeout', str(PATIENCE_S), *options]) == 0
     lines = capsys.readouterr().out.splitlines()
-    types = [json.loads(line)['event_type'] for line in lines]
-    assert sorted(types) == ['host.health'] * 2 + ['instance.health'] * 2
+    told = collections.Counter(
+        json.loads(line)['event_type'] for line in lines)
+    assert told == dict.fromkeys(types, 6 // len(types))
+
+
+def test_a_cause_of_both_kinds_is_of_both(capsys):
+    assert v.Cause.MEMORY_FAILURE in listen._CAUSES
+    assert v.HostCause.MEMORY_FAILURE in listen._CAUSES
+    assert main.main(['listen', '--help']) == 0
+    choices = capsys.readouterr().out.partition('--cause {')[2]
+    choices = choices.partition('}')[0].split(',')
+    assert choices.count('memory_failure') == 1
+    assert set(choices) == {word.value
+                            for word in (*v.Cause, *v.HostCause)}
+
+
+@pytest.mark.parametrize('options', [
+    ['--event', HOST, '--health', 'unhealthy'],
+    ['--event', MAINTENANCE, '--cause', 'io_error'],
+    ['--event', MAINTENANCE, '--host', 'compute-1'],
+])
+def test_refuses_what_would_print_nothing_ever(options, capsys):
+    assert main.main(
+        ['listen', '--transport-url', 'fake://', *options]) == 1
+    assert 'Nothing would be printed' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('options, status', [([], 0), (['--count', '1'], 1)])

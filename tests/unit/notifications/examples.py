@@ -21,6 +21,8 @@ from nova_vmhealth.notifications import identity
 BEGIN = 1772439330.0
 
 PUBLISHER_ID = 'nova-compute:compute-1'
+# who tells what has the sequence 0
+INSPECTOR_ID = 'nova-vmhealth-inspector:controller-1'
 
 IDENTITY = identity.InstanceIdentity(
     uuid='178b0921-8f85-4257-88b6-2e743b5a975c',
@@ -39,7 +41,8 @@ IDENTITY = identity.InstanceIdentity(
     image_uuid='155d900f-4e14-4e4c-a73d-069cbf4541e6',
     state='active',
     power_state='running',
-    metadata={'role': 'primary'})
+    metadata={'role': 'primary'},
+    host_status='UP')
 
 HEARTBEAT = v.HeartbeatStatus(
     interval_ms=1000, timeout_ms=1000, misses_allowed=3, misses=0,
@@ -159,6 +162,46 @@ UPDATED = dataclasses.replace(
     detected_at=BEGIN + 61.500094)
 
 # Sample file without its ending: event, instance, heartbeat.
+SUPPRESSED = dataclasses.replace(
+    LOST,
+    event_id='0b5e8a4c-3a4e-4f0e-9f53-6b1d8b1a7f08',
+    sequence=12,
+    suppressed=True)
+
+HOST_FAULT = dataclasses.replace(
+    LOST,
+    event_id='0b5e8a4c-3a4e-4f0e-9f53-6b1d8b1a7f09',
+    sequence=6,
+    cause=v.Cause.HOST_FAULT,
+    subject='storage_fault',
+    conditions=(v.Condition(
+        v.Cause.HOST_FAULT, 'storage_fault', v.Severity.CRITICAL,
+        BEGIN + 900.250114, 1),),
+    occurred_at=BEGIN + 900.250114,
+    detected_at=BEGIN + 900.250398,
+    details={
+        'host_cause': 'storage_fault',
+        'host_event': 'a3b58c1d-0e2f-4a6b-9c7d-8e9f0a1b2c01',
+        'reason': 'I/O errors of 3 instances',
+    })
+
+ON_BEHALF = dataclasses.replace(
+    HOST_FAULT,
+    event_id='6d0c5b1e-7a3f-5e29-8d4c-2b1a0f9e8d01',
+    sequence=0,
+    subject='host_down',
+    previous_health=v.Health.UNKNOWN,
+    conditions=(v.Condition(
+        v.Cause.HOST_FAULT, 'host_down', v.Severity.CRITICAL,
+        BEGIN + 1200.500873, 1),),
+    occurred_at=BEGIN + 1200.500873,
+    detected_at=BEGIN + 1202.214506,
+    details={
+        'host_cause': 'host_down',
+        'host_event': '6d0c5b1e-7a3f-5e29-8d4c-2b1a0f9e8d00',
+        'reason': '3 beacons were missed; tcp:22: 192.0.2.11 does not answer',
+    })
+
 SAMPLES = {
     'instance-health-heartbeat_lost-raised': (
         LOST, IDENTITY, dataclasses.replace(HEARTBEAT, misses=3)),
@@ -171,86 +214,26 @@ SAMPLES = {
         CLEARED, IDENTITY, dataclasses.replace(
             HEARTBEAT, last_seen_at=BEGIN + 12.001482)),
     'instance-health-watchdog_expired-raised': (
-        WATCHDOG, dataclasses.replace(
-            IDENTITY, task_state='migrating', host_status='UP'), None),
+        WATCHDOG, dataclasses.replace(IDENTITY, task_state='migrating'),
+        None),
     'instance-health-io_error-raised': (
         IO_ERROR, IDENTITY, dataclasses.replace(
             HEARTBEAT, last_seen_at=BEGIN + 60.001094)),
     'instance-health-io_error-updated': (
         UPDATED, IDENTITY, dataclasses.replace(
             HEARTBEAT, last_seen_at=BEGIN + 61.001133)),
+    'instance-health-heartbeat_lost-suppressed': (
+        SUPPRESSED, dataclasses.replace(
+            IDENTITY, host_status='MAINTENANCE'),
+        dataclasses.replace(HEARTBEAT, misses=3)),
+    'instance-health-host_fault-raised': (
+        HOST_FAULT, dataclasses.replace(IDENTITY, host_status='MAINTENANCE'),
+        dataclasses.replace(HEARTBEAT, last_seen_at=BEGIN + 900.001087)),
+    'instance-health-host_fault-on-behalf': (
+        ON_BEHALF, dataclasses.replace(IDENTITY, host_status='DOWN'), None),
 }
 
-_NEIGHBOURS = {
-    '178b0921-8f85-4257-88b6-2e743b5a975c': IDENTITY.tenant_id,
-    '28a1c4d6-0f4b-4a79-9c6e-6c1f0e9d2b11': IDENTITY.tenant_id,
-    '3f9b2e57-5d3c-4b0a-8a4f-90d7c1e5a222': (
-        'c8e1f5a2b3d44e6f8091a2b3c4d5e6f7'),
-    '4d0e6f81-77aa-4c3e-b1d2-1f2e3d4c5b33': (
-        'c8e1f5a2b3d44e6f8091a2b3c4d5e6f7'),
-    '5e1f7092-88bb-4d4f-82e3-203f4e5d6c44': (
-        'd9f2a6b3c4e55f70a1b2c3d4e5f60718'),
-}
 
-HOST_LOST = v.HostEvent(
-    event_id='e7c1d2b3-4a5f-4e60-8b71-9c0d1e2f3a01',
-    sequence=1,
-    transition=v.Transition.RAISED,
-    cause=v.HostCause.MANY_GUESTS_LOST,
-    severity=v.Severity.CRITICAL,
-    occurred_at=BEGIN + 4.000973,
-    detected_at=BEGIN + 5.201104,
-    instance_uuids=tuple(_NEIGHBOURS),
-    instance_count=5,
-    details={
-        'host_event': 'e7c1d2b3-4a5f-4e60-8b71-9c0d1e2f3a01',
-        'lost_in_all': '5',
-        'watched': '12',
-        'window_s': '10',
-    })
-
-HOST_CLEARED = dataclasses.replace(
-    HOST_LOST,
-    event_id='e7c1d2b3-4a5f-4e60-8b71-9c0d1e2f3a03',
-    sequence=3,
-    transition=v.Transition.CLEARED,
-    occurred_at=BEGIN + 31.700418,
-    detected_at=BEGIN + 41.700822,
-    instance_uuids=('5e1f7092-88bb-4d4f-82e3-203f4e5d6c44',),
-    instance_count=1,
-    details={**HOST_LOST.details, 'lost_in_all': '7'})
-
-LIBVIRT_LOST = v.HostEvent(
-    event_id='f08d2e41-6b7a-4c52-9d83-1e2f3a4b5c01',
-    sequence=4,
-    transition=v.Transition.RAISED,
-    cause=v.HostCause.LIBVIRT_LOST,
-    severity=v.Severity.CRITICAL,
-    occurred_at=BEGIN + 600.104233,
-    detected_at=BEGIN + 600.104871,
-    instance_uuids=tuple(_NEIGHBOURS),
-    instance_count=5,
-    details={
-        'host_event': 'f08d2e41-6b7a-4c52-9d83-1e2f3a4b5c01',
-        'reason': 'eof',
-    })
-
-LIBVIRT_BACK = dataclasses.replace(
-    LIBVIRT_LOST,
-    event_id='f08d2e41-6b7a-4c52-9d83-1e2f3a4b5c02',
-    sequence=5,
-    transition=v.Transition.CLEARED,
-    occurred_at=BEGIN + 660.381406,
-    detected_at=BEGIN + 660.381406,
-    details={'host_event': 'f08d2e41-6b7a-4c52-9d83-1e2f3a4b5c01'})
-
-HOST_SAMPLES = {
-    'host-health-libvirt_lost-raised': (
-        LIBVIRT_LOST, IDENTITY.host, _NEIGHBOURS),
-    'host-health-libvirt_lost-cleared': (
-        LIBVIRT_BACK, IDENTITY.host, _NEIGHBOURS),
-    'host-health-many_guests_lost-raised': (
-        HOST_LOST, IDENTITY.host, _NEIGHBOURS),
-    'host-health-many_guests_lost-cleared': (
-        HOST_CLEARED, IDENTITY.host, _NEIGHBOURS),
-}
+def publisher_id(event):
+    """Give who tells an event."""
+    return PUBLISHER_ID if event.sequence else INSPECTOR_ID

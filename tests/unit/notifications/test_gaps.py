@@ -31,6 +31,8 @@ def event(uuid, sequence):
     ([1, 3, 4, 8], [0, 1, 0, 3]),
     ([1, 1, 2], [0, 0, 0]),         # a repeat
     ([5, 1, 2, 4], [0, 0, 0, 1]),   # it began anew
+    # on the host's behalf, who does not know its count
+    ([0, 7, 0, 8, 0, 0, 10], [0, 0, 0, 0, 0, 0, 1]),
 ])
 def test_of_one_instance(sequences, missed):
     subject = gaps.Gaps()
@@ -49,3 +51,10 @@ def test_who_was_quiet_for_longest_is_forgotten():
         subject.missed(event(*each))
     assert subject.missed(event('a', 4)) == 1
     assert subject.missed(event('b', 9)) == 0
+
+
+def test_what_is_told_on_behalf_makes_nobody_forgotten():
+    subject = gaps.Gaps(most=1)
+    for each in (('a', 1), ('b', 0), ('c', 0)):
+        subject.missed(event(*each))
+    assert subject.missed(event('a', 4)) == 2

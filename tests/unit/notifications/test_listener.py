@@ -25,6 +25,7 @@ from nova_vmhealth.notifications import listener
 from nova_vmhealth.notifications import payload
 from nova_vmhealth.notifications import publisher
 from tests.unit.notifications import examples
+from tests.unit.notifications import host_examples
 
 HANDLED = oslo_messaging.NotificationResult.HANDLED
 REQUEUE = oslo_messaging.NotificationResult.REQUEUE
@@ -110,7 +111,7 @@ def test_says_once_what_it_cannot_read(caplog):
     assert examples.PUBLISHER_ID in caplog.text
 
 
-HOST_SAMPLE = examples.HOST_SAMPLES['host-health-many_guests_lost-raised']
+HOST_SAMPLE = host_examples.HOST_SAMPLES['host-health-many_guests_lost-raised']
 
 
 def take_host(subject, message=None):
@@ -132,15 +133,52 @@ def test_hands_over_a_hosts_event_apart():
     assert (subject.handled, subject.duplicates) == (2, 1)
 
 
+def take_maintenance(subject):
+    return subject.take(
+        {}, host_examples.MAINTENANCE_ID, 'instance.maintenance',
+        payload.maintenance_payload_of(host_examples.ANNOUNCED),
+        {'message_id': 'id', 'timestamp': '2026-03-02 08:15:35.319000'})
+
+
+def test_hands_over_maintenance_apart():
+    got = []
+    subject = new_listener(
+        None, host_callback=None, maintenance_callback=got.append)
+    for _ in range(2):
+        assert take_maintenance(subject) is HANDLED
+    [event] = got
+    assert event.stage is v.MaintenanceStage.ANNOUNCED
+    assert event.publisher_id == host_examples.MAINTENANCE_ID
+    assert event.timestamp == '2026-03-02 08:15:35.319000'
+    assert (subject.handled, subject.duplicates) == (1, 1)
+
+
+def test_what_two_tell_of_a_host_is_told_once():
+    """Inspectors that are of one mind give the same id."""
+    got = []
+    subject = new_listener(None, host_callback=got.append)
+    message = payload.host_payload_of(
+        *host_examples.HOST_SAMPLES['host-health-host_down-raised'])
+    for name in ('one', 'two'):
+        subject.take({}, f'nova-vmhealth-inspector:{name}', 'host.health',
+                     message, {})
+    assert [each.publisher_id for each in got] == [
+        'nova-vmhealth-inspector:one']
+
+
 def test_each_has_a_filter_of_its_own():
-    instances, hosts = [], []
+    instances, hosts, maintenance = [], [], []
     subject = new_listener(
         instances.append, host_callback=hosts.append,
+        maintenance_callback=maintenance.append,
         filter=listener.EventFilter(host=frozenset(['elsewhere'])),
-        host_filter=listener.HostEventFilter(host=frozenset(['compute-1'])))
+        host_filter=listener.HostEventFilter(host=frozenset(['compute-1'])),
+        maintenance_filter=listener.MaintenanceFilter(
+            project=frozenset(['other'])))
     take(subject, primitive(event()))
     take_host(subject)
-    assert (len(instances), len(hosts)) == (0, 1)
+    take_maintenance(subject)
+    assert (len(instances), len(hosts), len(maintenance)) == (0, 1, 0)
 
 
 def test_a_hosts_event_is_tried_again_too():
@@ -340,16 +378,22 @@ def test_other_events_on_the_topic_are_none_of_ours():
     assert subject.unreadable == 0
 
 
-def test_events_of_hosts_reach_only_who_asks_for_them():
-    hosts = []
+@pytest.mark.parametrize('event_type, make, argument', [
+    ('host.health', lambda: payload.host_payload_of(*HOST_SAMPLE),
+     'host_callback'),
+    ('instance.maintenance',
+     lambda: payload.maintenance_payload_of(host_examples.ANNOUNCED),
+     'maintenance_callback'),
+])
+def test_other_types_reach_only_who_asks_for_them(event_type, make, argument):
+    others = []
     subject, notifier, got, done = bus(lambda received: None, 1)
     asking, _, _, asked = bus(
-        lambda received: None, 1, host_callback=hosts.append, pool='other')
+        lambda received: None, 1, pool='other', **{argument: others.append})
     subject.start()
     asking.start()
     try:
-        notifier.info({}, 'host.health', payload.host_payload_of(
-            *HOST_SAMPLE))
+        notifier.info({}, event_type, make())
         notifier.info({}, 'instance.health', primitive(event(2)))
         assert done.wait(PATIENCE_S)
         assert asked.wait(PATIENCE_S)
@@ -358,7 +402,28 @@ def test_events_of_hosts_reach_only_who_asks_for_them():
         asking.stop()
     assert [each.sequence for each in got] == [2]
     assert subject.unreadable == 0
-    assert [each.host for each in hosts] == ['compute-1']
+    assert len(others) == 1
+
+
+def test_events_of_instances_may_be_left_alone():
+    got, done = [], threading.Event()
+
+    def take_one(received):
+        got.append(received)
+        done.set()
+
+    subject = new_listener(None, maintenance_callback=take_one)
+    _, notifier, _, _ = bus(lambda received: None, 1)
+    subject.start()
+    try:
+        notifier.info({}, 'instance.health', primitive(event(1)))
+        notifier.info({}, 'instance.maintenance',
+                      payload.maintenance_payload_of(host_examples.ANNOUNCED))
+        assert done.wait(PATIENCE_S)
+    finally:
+        subject.stop()
+    assert [each.stage for each in got] == [v.MaintenanceStage.ANNOUNCED]
+    assert (subject.handled, subject.unreadable, subject.given_up) == (1, 0, 0)
 
 
 def test_events_wait_for_the_callback_in_order():

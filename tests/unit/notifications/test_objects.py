@@ -29,8 +29,9 @@ FINGERPRINTS = {
     'ConditionPayload': '1.1-d20f74e3a9be7a2f995cb3445c348ea0',
     'FlavorPayload': '1.0-b8433e442896c8411ce9041aba2afb0b',
     'HeartbeatPayload': '1.0-6571019c2291d82592ad601bb35cbe22',
-    'HostHealthPayload': '1.1-ee9541b3f218bdc67fcd5362506124b1',
-    'InstanceHealthPayload': '1.1-95390f46bab26fc933a9895a1445f720',
+    'HostHealthPayload': '1.2-2b41ee415627e021ca4cafd6a172ca64',
+    'InstanceHealthPayload': '1.2-95390f46bab26fc933a9895a1445f720',
+    'InstanceMaintenancePayload': '1.0-fe9afb6f990625f3c5228b5b7121b17c',
 }
 
 
@@ -84,6 +85,8 @@ def test_words_come_from_closed_sets(name, words):
     ('cause', vocabulary.HostCause),
     ('severity', vocabulary.Severity),
     ('transition', vocabulary.Transition),
+    ('status', vocabulary.HostStatus),
+    ('action', vocabulary.HostAction),
 ])
 def test_words_of_hosts_come_from_closed_sets(name, words):
     for word in words:
@@ -91,3 +94,11 @@ def test_words_of_hosts_come_from_closed_sets(name, words):
         assert getattr(payload, name) == word.value
     with pytest.raises(ValueError, match='haunted'):
         objects.HostHealthPayload(**{name: 'haunted'})
+
+
+def test_stages_come_from_a_closed_set():
+    for word in vocabulary.MaintenanceStage:
+        payload = objects.InstanceMaintenancePayload(stage=word.value)
+        assert payload.stage == word.value
+    with pytest.raises(ValueError, match='postponed'):
+        objects.InstanceMaintenancePayload(stage='postponed')

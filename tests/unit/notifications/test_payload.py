@@ -19,8 +19,10 @@ import pathlib
 from oslo_serialization import jsonutils
 import pytest
 
+from nova_vmhealth.core import vocabulary as v
 from nova_vmhealth.notifications import payload
 from tests.unit.notifications import examples
+from tests.unit.notifications import host_examples
 
 SAMPLE_DIR = pathlib.Path(__file__).parents[3] / 'doc/notification_samples'
 
@@ -29,43 +31,68 @@ def sample(name):
     return json.loads((SAMPLE_DIR / f'{name}.json').read_text())
 
 
+def assert_emitted(name, payload_of, event_type, publisher_id):
+    """Compare what is emitted with the whole of a sample."""
+    # as oslo.messaging puts it on the wire
+    assert jsonutils.loads(jsonutils.dumps(payload_of)) == payload_of
+    assert sample(name) == {
+        'event_type': event_type, 'payload': payload_of, 'priority': 'INFO',
+        'publisher_id': publisher_id}
+
+
 @pytest.mark.parametrize('name', examples.SAMPLES)
 def test_emits_what_the_sample_says(name):
-    expected = sample(name)
-    emitted = payload.payload_of(*examples.SAMPLES[name])
-    assert emitted == expected['payload']
-    assert expected['event_type'] == payload.EVENT_TYPE
-    assert expected['publisher_id'] == examples.PUBLISHER_ID
-    assert expected['priority'] == 'INFO'
+    event, identity, heartbeat = examples.SAMPLES[name]
+    assert_emitted(
+        name, payload.payload_of(event, identity, heartbeat),
+        'instance.health', examples.publisher_id(event))
+
+
+@pytest.mark.parametrize('name', host_examples.HOST_SAMPLES)
+def test_emits_what_the_sample_of_a_host_says(name):
+    event, host, projects = host_examples.HOST_SAMPLES[name]
+    assert_emitted(
+        name, payload.host_payload_of(event, host, projects), 'host.health',
+        examples.publisher_id(event))
+
+
+@pytest.mark.parametrize('name', host_examples.MAINTENANCE_SAMPLES)
+def test_emits_what_the_sample_of_maintenance_says(name):
+    event = host_examples.MAINTENANCE_SAMPLES[name]
+    assert_emitted(
+        name, payload.maintenance_payload_of(event), 'instance.maintenance',
+        host_examples.MAINTENANCE_ID)
 
 
 def test_each_sample_has_its_test():
     files = {path.stem for path in SAMPLE_DIR.iterdir()}
-    assert files == set(examples.SAMPLES) | set(examples.HOST_SAMPLES)
+    assert files == {*examples.SAMPLES, *host_examples.HOST_SAMPLES,
+                     *host_examples.MAINTENANCE_SAMPLES}
 
 
-@pytest.mark.parametrize('name', examples.HOST_SAMPLES)
-def test_emits_what_the_sample_of_a_host_says(name):
-    expected = sample(name)
-    emitted = payload.host_payload_of(*examples.HOST_SAMPLES[name])
-    assert emitted == expected['payload']
-    assert jsonutils.loads(jsonutils.dumps(emitted)) == emitted
-    assert expected['event_type'] == payload.HOST_EVENT_TYPE
-    assert expected['publisher_id'] == examples.PUBLISHER_ID
-    assert expected['priority'] == 'INFO'
+def test_each_cause_of_a_host_has_a_sample():
+    told = {event.cause for event, _, _ in host_examples.HOST_SAMPLES.values()}
+    assert told == set(v.HostCause)
+
+
+def test_tenants_never_read_the_name_of_a_host():
+    host = examples.IDENTITY.host
+    for name, event in host_examples.MAINTENANCE_SAMPLES.items():
+        assert host not in str(payload.maintenance_payload_of(event))
+        assert host not in (SAMPLE_DIR / f'{name}.json').read_text()
+
+
+def test_maintenance_without_an_end():
+    event = dataclasses.replace(
+        host_examples.ANNOUNCED, ends_at=None, instances={'a': None})
+    data = payload.maintenance_payload_of(event)['nova_object.data']
+    assert (data['ends_at'], data['instances']) == (None, {'a': None})
 
 
 def test_an_instance_whose_project_is_not_known():
-    emitted = payload.host_payload_of(examples.HOST_CLEARED, 'c1', {})
-    assert emitted['nova_object.data']['instances'] == {
-        examples.HOST_CLEARED.instance_uuids[0]: None}
-
-
-@pytest.mark.parametrize('name', examples.SAMPLES)
-def test_is_json_as_it_stands(name):
-    emitted = payload.payload_of(*examples.SAMPLES[name])
-    # as oslo.messaging puts it on the wire
-    assert jsonutils.loads(jsonutils.dumps(emitted)) == emitted
+    emitted = payload.host_payload_of(host_examples.LOST, 'c1', {})
+    assert emitted['nova_object.data']['instances'] == dict.fromkeys(
+        host_examples.LOST.instance_uuids)
 
 
 @pytest.mark.parametrize('change, field, value', [
@@ -81,13 +108,23 @@ def test_what_nova_may_not_know(change, field, value):
     assert emitted['nova_object.data'][field] == value
 
 
-@pytest.mark.parametrize('operation, planned, told', [
-    ('', False, None), ('reboot', True, 'reboot')])
-def test_planned(operation, planned, told):
-    event = dataclasses.replace(examples.LOST, operation=operation)
+@pytest.mark.parametrize('operation, suppressed, planned, told', [
+    ('', False, False, None), ('reboot', False, True, 'reboot'),
+    ('', True, True, None), ('reboot', True, True, 'reboot')])
+def test_planned(operation, suppressed, planned, told):
+    event = dataclasses.replace(
+        examples.LOST, operation=operation, suppressed=suppressed)
     data = payload.payload_of(
         event, examples.IDENTITY, None)['nova_object.data']
-    assert (data['planned'], data['operation']) == (planned, told)
+    assert (data['planned'], data['operation'], data['suppressed']) == (
+        planned, told, suppressed)
+
+
+@pytest.mark.parametrize('suppressed', [False, True])
+def test_planned_of_a_host(suppressed):
+    event = dataclasses.replace(host_examples.LOST, suppressed=suppressed)
+    data = payload.host_payload_of(event, 'c1', {})['nova_object.data']
+    assert (data['planned'], data['suppressed']) == (suppressed, suppressed)
 
 
 @pytest.mark.parametrize('change', [
@@ -100,3 +137,13 @@ def test_refuses_what_is_not_the_contract(change):
         payload.payload_of(
             dataclasses.replace(examples.LOST, **change),
             examples.IDENTITY, None)
+
+
+@pytest.mark.parametrize('change', [
+    {'starts_at': None}, {'ends_at': float('inf')}, {'reason': None},
+    {'project_id': None},
+])
+def test_refuses_maintenance_that_is_not_the_contract(change):
+    with pytest.raises(ValueError):
+        payload.maintenance_payload_of(
+            dataclasses.replace(host_examples.ANNOUNCED, **change))

@@ -24,6 +24,7 @@ from nova_vmhealth.notifications import database
 from nova_vmhealth.notifications import payload
 from nova_vmhealth.notifications import publisher
 from tests.unit.notifications import examples
+from tests.unit.notifications import host_examples
 from tests.unit.notifications.test_outbox import held
 from tests.unit.notifications.test_sender import Bus
 from tests.unit.notifications.test_sender import StuckBus
@@ -103,15 +104,108 @@ def test_a_row_has_all_that_its_sending_takes(new):
 def test_a_hosts_row_is_of_no_project(new):
     bus = Rows()
     subject = new(bus, priority='severity')
-    sample = examples.HOST_SAMPLES['host-health-many_guests_lost-raised']
+    sample = host_examples.HOST_SAMPLES['host-health-storage_fault-raised']
     subject.submit_host(*sample)
     subject.commit({})
     subject.stop(PATIENCE_S)
     [row] = bus.rows
     assert json.loads(row.payload) == payload.host_payload_of(*sample)
-    assert (row.event_type, row.about, row.priority) == (
-        'host.health', '', 'error')
+    assert (row.event_type, row.about, row.subject, row.priority) == (
+        'host.health', 'compute-1', 'nfs4:store-1:/instances', 'error')
     assert (row.project_id, row.user_id) == (None, None)
+
+
+def maintenance(stage, number=1, **changes):
+    return dataclasses.replace(
+        host_examples.ANNOUNCED, stage=stage,
+        event_id=f'e7f9c051-4263-5eaf-90b1-{number:012d}', **changes)
+
+
+@pytest.mark.parametrize('stage, transition', [
+    (v.MaintenanceStage.ANNOUNCED, 'raised'),
+    (v.MaintenanceStage.CHANGED, 'updated'),
+    (v.MaintenanceStage.STARTED, 'raised'),
+    (v.MaintenanceStage.ENDED, 'cleared'),
+    (v.MaintenanceStage.CANCELLED, 'cleared'),
+])
+@pytest.mark.parametrize('priority', ['info', 'severity'])
+def test_a_row_of_maintenance_is_of_its_project(
+        new, stage, transition, priority):
+    bus = Rows()
+    subject = new(bus, priority=priority)
+    event = maintenance(stage)
+    subject.submit_maintenance(event)
+    subject.commit({})
+    subject.stop(PATIENCE_S)
+    [row] = bus.rows
+    assert json.loads(row.payload) == payload.maintenance_payload_of(event)
+    assert (row.event_id, row.event_type) == (
+        event.event_id, 'instance.maintenance')
+    assert (row.cause, row.subject, row.transition, row.priority) == (
+        'maintenance', '', transition, 'info')
+    assert (row.project_id, row.user_id) == (event.project_id, None)
+
+
+def host_event(number, host, subject=''):
+    return dataclasses.replace(
+        host_examples.LOST, transition=v.Transition.UPDATED, subject=subject,
+        event_id=f'e7c1d2b3-4a5f-4e60-8b71-{number:012d}'), host, {}
+
+
+def test_what_is_told_of_others_makes_nothing_superfluous(new):
+    """A full outbox drops only what a later event of the same says better."""
+    subject = new(away(), max_events=1)
+    changed = v.MaintenanceStage.CHANGED
+    for number, host, backend in (
+            (1, 'a', ''), (2, 'b', ''), (3, 'a', 'nfs'), (4, 'a', '')):
+        subject.submit_host(*host_event(number, host, backend))
+    for number, changes in enumerate((
+            {}, {'project_id': 'other'},
+            {'window_id': 'f80ad162-5374-4fb0-a1c2-3d4e5f607101'}, {})):
+        subject.submit_maintenance(maintenance(changed, number, **changes))
+    subject.commit({})
+    found = subject.statistics()
+    # the first of host a, and the first of the window
+    assert found['notifications_coalesced'] == 2
+    assert found['notifications_dropped_updated'] == 5
+
+
+def test_the_start_of_maintenance_says_what_its_change_said(new):
+    subject = new(away(), max_events=2)
+    for number, stage in enumerate(v.MaintenanceStage):
+        subject.submit_maintenance(maintenance(stage, number))
+    subject.commit({})
+    found = subject.statistics()
+    assert found['notifications_coalesced'] == 1
+    assert found['notifications_dropped_cleared'] == 2
+    assert found['notifications_dropped_raised'] == 0
+
+
+@pytest.mark.parametrize('submit_bad, about', [
+    (lambda subject: subject.submit_host(
+        *host_event(1, 'half\ud800')), 'half'),
+    (lambda subject: subject.submit_host(
+        host_examples.LOST, None, {}), 'None'),
+    (lambda subject: subject.submit_maintenance(maintenance(
+        v.MaintenanceStage.STARTED, starts_at=None)),
+     host_examples.ANNOUNCED.window_id),
+    (lambda subject: subject.submit_maintenance(maintenance(
+        v.MaintenanceStage.STARTED, project_id='\ud800')),
+     host_examples.ANNOUNCED.window_id),
+])
+def test_what_cannot_be_told_of_hosts_fails_alone(
+        new, caplog, submit_bad, about):
+    bus = Rows()
+    subject = new(bus)
+    submit(subject, event(1))
+    submit_bad(subject)
+    submit(subject, event(2))
+    subject.commit({})
+    subject.stop(PATIENCE_S)
+    assert sequences(bus) == [1, 2]
+    assert subject.statistics()['notifications_failed'] == 1
+    [record] = [each for each in caplog.records if each.levelname == 'ERROR']
+    assert about in record.getMessage()
 
 
 @pytest.mark.parametrize('priority, severity, transition, expected', [

@@ -16,7 +16,7 @@ from oslo_config import cfg
 import oslo_messaging
 import pytest
 
-from nova_vmhealth.cmd import configuration
+from nova_vmhealth import configuration
 
 BROKER = 'rabbit://guest:secret@broker:5672/'
 OTHER = 'rabbit://guest:secret@other:5672/'
@@ -38,6 +38,19 @@ def test_transport_url(texts, url, tmp_path):
         paths.append(tmp_path / str(number))
         paths[-1].write_text(text)
     assert configuration.transport_url(configuration.load(paths)) == url
+
+
+@pytest.mark.parametrize('text, url', [
+    ('', None),
+    (f'[DEFAULT]\ntransport_url={BROKER}', BROKER),
+    (f'[oslo_messaging_notifications]\ntransport_url={OTHER}', None),
+    (f'[DEFAULT]\ntransport_url={BROKER}\n'
+     f'[oslo_messaging_notifications]\ntransport_url={OTHER}', BROKER),
+])
+def test_rpc_url(text, url, tmp_path):
+    path = tmp_path / 'nova.conf'
+    path.write_text(text)
+    assert configuration.rpc_url(configuration.load([path])) == url
 
 
 def test_defaults_are_those_of_nova():

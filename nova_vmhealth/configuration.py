@@ -29,10 +29,12 @@ _NOTIFICATIONS_OPTS = [
 _MESSAGING_GROUPS = (None, 'oslo_messaging_notifications')
 
 
-def load(config_files):
+def load(config_files, register=None):
     """Read configuration files as Nova would.
 
     :param config_files: paths; a later one overrides an earlier one
+    :param register: called with the ConfigOpts before the files are read, to
+        register more options
     :returns: a ConfigOpts of its own, which knows the options of
         oslo.messaging and of ``[notifications]``
     :raises oslo_config.cfg.ConfigFilesNotFoundError: one is not there
@@ -44,6 +46,8 @@ def load(config_files):
             conf.register_opts(options, group=group)
     # nova.config does the same; the library's default is "openstack".
     conf.set_default('control_exchange', 'nova')
+    if register is not None:
+        register(conf)
     conf(args=[], project='nova', default_config_files=config_files or [],
          default_config_dirs=[])
     return conf
@@ -55,9 +59,14 @@ def transport_url(conf):
     :returns: the URL; None where the files name none, and oslo.messaging would
         fall back on a broker on this machine
     """
-    own = conf.oslo_messaging_notifications.transport_url
-    if own:
-        return own
+    return conf.oslo_messaging_notifications.transport_url or rpc_url(conf)
+
+
+def rpc_url(conf):
+    """Give the URL that RPC of this configuration goes to.
+
+    :returns: as :func:`transport_url`
+    """
     location = conf.get_location('transport_url').location
     if location is cfg.Locations.opt_default:
         return None
