@@ -12,11 +12,12 @@
 
 """Options of nova.conf, group [vmhealth]."""
 
+from nova_vmhealth.conf.host import HOST_CAUSES
 from nova_vmhealth.conf.opts import check_notifications
 from nova_vmhealth.conf.opts import GROUP
 from nova_vmhealth.conf.opts import limits
 from nova_vmhealth.conf.opts import register_opts
 from nova_vmhealth.conf.opts import validate
 
-__all__ = ('GROUP', 'check_notifications', 'limits', 'register_opts',
-           'validate')
+__all__ = ('GROUP', 'HOST_CAUSES', 'check_notifications', 'limits',
+           'register_opts', 'validate')

@@ -15,6 +15,7 @@
 from oslo_config import cfg
 from oslo_config import types
 
+from nova_vmhealth.conf import host
 from nova_vmhealth.core import policy
 from nova_vmhealth.core.vocabulary import Action
 from nova_vmhealth import exception
@@ -300,6 +301,7 @@ tell must be found sooner.
         help="""
 Priority of the ``instance.health`` and ``host.health`` notifications.
 """),
+    *host.OPTS,
 ]
 
 
@@ -344,6 +346,7 @@ def validate(conf):
             reason=f'{delay_s:g} is below mass_loss_window_s = {window_s:g}: '
                    'the first of many guests lost would be acted upon before '
                    'the host is suspected')
+    host.validate(group)
     try:
         policy.parse_events(group.default_events)
     except ValueError as error:

@@ -32,6 +32,7 @@ from nova_vmhealth.core.page import Page
 from nova_vmhealth.core import saving
 from nova_vmhealth.core.session_table import Guest
 from nova_vmhealth.core.settings import Settings
+from nova_vmhealth.core.told import Told
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Condition
 from nova_vmhealth.core.vocabulary import Health
@@ -178,6 +179,11 @@ class Ledger:
         """Return the active conditions, the one raised first at the head."""
         page = self._pages.get(instance_uuid)
         return page.conditions if page else ()
+
+    def last_told(self, instance_uuid: str) -> Optional[Told]:
+        """Return what was told of an instance last; None for nothing."""
+        page = self._pages.get(instance_uuid)
+        return page.last if page else None
 
     def is_planned(self, instance_uuid: str) -> bool:
         """Say whether a planned operation or its grace period is on."""

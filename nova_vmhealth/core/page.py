@@ -32,6 +32,7 @@ from nova_vmhealth.core import reading
 from nova_vmhealth.core import saving
 from nova_vmhealth.core.settings import Settings
 from nova_vmhealth.core.standing import Standing
+from nova_vmhealth.core.told import Told
 from nova_vmhealth.core import transitions
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Condition
@@ -67,6 +68,8 @@ class Page:
         self._new_id = new_id
         self._entries: dict[tuple[Cause, str], Entry] = {}
         self._sequence = 0
+        # what was told last, for people who ask
+        self.last: Optional[Told] = None
         self._previous = Health.UNKNOWN
         self.standing = Standing()
         self._operations = Operations(settings.planned_grace_s)
@@ -177,6 +180,9 @@ class Page:
         """
         shift = max(0, sequence - (self._sequence - untold))
         self._sequence += shift
+        if self.last is not None and untold:
+            self.last = dataclasses.replace(
+                self.last, sequence=self.last.sequence + shift)
         return shift
 
     # On disk and back
@@ -200,6 +206,7 @@ class Page:
                         for entry in self._entries.values()],
             'sources': self._damper.save(times),
             'flapping': self._flapping.save(),
+            **({'last': self.last.save()} if self.last else {}),
         }
 
     def restore(self, saved: saving.Record, times: saving.Times) -> bool:
@@ -225,6 +232,8 @@ class Page:
             self._entries[entry.key] = entry
         self._damper.restore(saved.named('sources'), times)
         self._flapping.restore(saved.texts('flapping'), self._entries)
+        if saved.has('last') and saved.record('last').is_word('cause', Cause):
+            self.last = Told.restored(saved.record('last'))
         return len(known) == len(records)
 
     def _begin_turn(self, now: float) -> None:
@@ -360,6 +369,8 @@ class Page:
         entry.update_pending = False
         self._sequence += 1
         previous, self._previous = self._previous, self.health
+        self.last = Told(self._sequence, transition, entry.cause,
+                         entry.subject, entry.occurred_at)
         return HealthEvent(
             event_id=self._new_id(),
             sequence=self._sequence,

@@ -102,6 +102,10 @@ class Record:
             raise exception.InvalidRecord(reason='it is no object')
         self._fields = fields
 
+    def has(self, name: str) -> bool:
+        """Say whether it has a field, which an older release did not know."""
+        return name in self._fields
+
     def text(self, name: str) -> str:
         return self._typed(name, str)
 

@@ -26,6 +26,7 @@ from nova_vmhealth import exception
 from nova_vmhealth.notifications import database
 from nova_vmhealth.notifications import delivery
 from nova_vmhealth.notifications import publisher
+from nova_vmhealth.virt import beacon
 from nova_vmhealth.virt import channel
 from nova_vmhealth.virt import collector
 from nova_vmhealth.virt import host as health_host
@@ -94,16 +95,14 @@ class HealthLibvirtDriver(driver.LibvirtDriver):
         return monitor.HealthMonitor(
             self._host, host, group,
             identity.InstanceCache(conf.limits(CONF)),
-            publisher.Publisher(
+            publisher.Publisher.configured(
                 delivery.Delivery(
                     rpc.get_versioned_notifier(f'nova-compute:{host}'),
                     _request_context),
-                database.path_of(CONF.state_path, host),
-                max_events=group.outbox_max_events,
-                max_bytes=group.outbox_max_mib * 1024 * 1024,
-                fsync=group.outbox_fsync,
-                priority=group.notification_priority,
-                new_thread=native.original('threading').Thread))
+                database.path_of(CONF.state_path, host), group,
+                new_thread=native.original('threading').Thread),
+            self._update_compute_provider_status,
+            beacon.sender(CONF, host, group.beacon_interval_ms))
 
     def cleanup_host(self, host):
         # Safe on Nova 31-34: called with the host's name when the service
@@ -161,6 +160,22 @@ class HealthLibvirtDriver(driver.LibvirtDriver):
             # Nova turns InvalidInput into an instance in ERROR at once,
             # without trying other hosts, and shows the text to the owner.
             raise nova_exception.InvalidInput(reason=str(error)) from error
+
+    def set_host_enabled(self, enabled):
+        # Safe on Nova 31-34: the compute manager calls it once an operator
+        # has disabled or enabled the service by the API, and takes the
+        # NotImplementedError that LibvirtDriver inherits for an answer.
+        if self.vmhealth_monitor is not None:
+            self.vmhealth_monitor.look_at_record()
+        return super().set_host_enabled(enabled)
+
+    def get_diagnostics(self, instance):
+        # Safe on Nova 31-34: same signature, returns a dict of anything that
+        # the API below microversion 2.48 passes through.
+        found = super().get_diagnostics(instance)
+        if self.vmhealth_monitor is not None:
+            found.update(self.vmhealth_monitor.diagnostics(instance.uuid))
+        return found
 
     def update_provider_tree(self, provider_tree, nodename, allocations=None):
         # Safe on Nova 31-34: same signature; traits that the driver adds here

@@ -62,23 +62,19 @@ class LibvirtLink:
     """Follows the connection.
 
     :param host: HealthHost
-    :param page: nova_vmhealth.core.host_page.HostPage
-    :param instances: gives the uuids of this host's instances
+    :param faults: nova_vmhealth.virt.host_faults.HostFaults
     :param submit: Background.submit of a thread that no QEMU can hold up
     :param answer: puts into the worker's inbox
-    :param tell_host: called with each HostEvent, on the worker
     :param monotonic: clock, seconds
     :param wall_clock: seconds since the epoch
     """
 
-    def __init__(self, host, page, instances, submit, answer, tell_host,
+    def __init__(self, host, faults, submit, answer,
                  monotonic=time.monotonic, wall_clock=time.time):
         self._host = host
-        self._page = page
-        self._instances = instances
+        self._faults = faults
         self._submit = submit
         self._answer = answer
-        self._tell_host = tell_host
         self._monotonic = monotonic
         self._wall_clock = wall_clock
         self._lost = False
@@ -136,16 +132,8 @@ class LibvirtLink:
     # -- from the worker -----------------------------------------------------
 
     def begin(self, wall):
-        """End what an earlier run of nova-compute has raised.
-
-        libvirt's loss ends with the first connection. Guests that were lost
-        then are not counted any more.
-
-        :param wall: seconds since the epoch
-        """
-        self._tell_if(self._page.clearing(
-            HostCause.MANY_GUESTS_LOST, wall, (),
-            {'reason': 'nova-compute was started anew'}))
+        """Take in that the instances of this host are known."""
+        self._faults.stocktaken()
 
     def changed(self, change, wall):
         """Take in that the connection was lost or made.
@@ -161,7 +149,7 @@ class LibvirtLink:
             # The first one, and an earlier run may have raised it; or Nova
             # was faster than the word of the loss, which is to come.
             if not self._hangs:
-                self._clear(wall)
+                self._clear()
             return False
         # Only an attempt knows which loss it ended: word of a connection may
         # come after word of its end.
@@ -169,7 +157,7 @@ class LibvirtLink:
             return False
         self._lost = False
         self._question = None       # it was one of the old connection
-        self._clear(wall)
+        self._clear()
         return True
 
     def next_deadline(self):
@@ -189,12 +177,10 @@ class LibvirtLink:
             self._hangs = False
         elif now - question.since >= PATIENCE_S and not self._hangs:
             self._hangs = True
-            self._tell_if(self._page.raising(
-                HostCause.LIBVIRT_LOST, question.wall, self._wall_clock(),
-                self._instances(), {'reason': NO_ANSWER}))
+            self._raise(question.wall, self._wall_clock(), NO_ANSWER)
         if self._answered and not self.lost:
             self._answered = False
-            self._clear(self._wall_clock())
+            self._clear()
 
     def _down(self, change, wall):
         # It may be the end of a connection that has a successor by now: the
@@ -202,17 +188,15 @@ class LibvirtLink:
         self._lost = True
         self._losses += 1
         self._submit(_JOB, self._attempt, RETRY_S)
-        self._tell_if(self._page.raising(
-            HostCause.LIBVIRT_LOST, change.occurred_at, wall,
-            self._instances(), {'reason': change.reason}))
+        self._raise(change.occurred_at, wall, change.reason)
 
-    def _clear(self, wall):
-        self._tell_if(self._page.clearing(
-            HostCause.LIBVIRT_LOST, wall, self._instances(), {}))
+    def _raise(self, occurred_at, wall, reason):
+        self._faults.wrong(
+            HostCause.LIBVIRT_LOST, occurred_at, wall,
+            f'no connection to libvirt: {reason}', details={'reason': reason})
 
-    def _tell_if(self, event):
-        if event is not None:
-            self._tell_host(event)
+    def _clear(self):
+        self._faults.over(HostCause.LIBVIRT_LOST)
 
     # -- the background's job ------------------------------------------------
 

@@ -87,6 +87,15 @@ METRICS = {
         'vmhealth_notifications_dropped_total', {'transition': transition},
         'Events dropped since too many waited for the broker')
        for transition in ('raised', 'updated', 'cleared')},
+    'beacons_sent': (
+        'vmhealth_beacons_total', {'result': 'sent'},
+        'Beacons that this host tells the inspectors with that it lives'),
+    'beacons_failed': (
+        'vmhealth_beacons_total', {'result': 'failed'},
+        'Beacons that this host tells the inspectors with that it lives'),
+    'host_faults': (
+        'vmhealth_host_faults', {},
+        'Faults of the host itself that hold now'),
 }
 
 

@@ -21,17 +21,22 @@ import time
 
 from oslo_utils import uuidutils
 
-from nova_vmhealth.core import host_page
+from nova_vmhealth.core import host_standing
 from nova_vmhealth.core import ledger
+from nova_vmhealth.core import maintenance
 from nova_vmhealth.core.vocabulary import Kind
 from nova_vmhealth.core.vocabulary import Observation
+from nova_vmhealth.virt import answers
 from nova_vmhealth.virt import arrivals
 from nova_vmhealth.virt import background
 from nova_vmhealth.virt import channel_trouble
+from nova_vmhealth.virt import diagnostics
 from nova_vmhealth.virt import enquiries
 from nova_vmhealth.virt import guest_notices
 from nova_vmhealth.virt import heartbeat
 from nova_vmhealth.virt import host as host_lib
+from nova_vmhealth.virt import host_faults
+from nova_vmhealth.virt import host_status
 from nova_vmhealth.virt import inbox
 from nova_vmhealth.virt import libvirt_link
 from nova_vmhealth.virt import losses
@@ -45,6 +50,10 @@ from nova_vmhealth.virt import steering
 from nova_vmhealth.virt import stream_channel
 from nova_vmhealth.virt import worker
 
+# An API request waits for the worker so long at most, seconds: it takes some
+# milliseconds even in a burst.
+DIAGNOSTICS_S = 2.0
+
 
 class HealthMonitor:
     """Health of all instances of one compute host.
@@ -54,12 +63,17 @@ class HealthMonitor:
     :param options: the option group [vmhealth]
     :param cache: nova_vmhealth.virt.identity.InstanceCache
     :param publisher: nova_vmhealth.notifications.publisher.Publisher
+    :param tell_placement: called with a context and Nova's Service when that
+        was disabled or enabled
+    :param beacon: nova_vmhealth.virt.beacon.BeaconSender
     """
 
-    def __init__(self, host, compute_host, options, cache, publisher):
+    def __init__(self, host, compute_host, options, cache, publisher,
+                 tell_placement, beacon):
         self._host = host
         self._cache = cache
         self._publisher = publisher
+        self._beacon = beacon
         self._inbox = inbox.Inbox(options.event_queue_size)
         self._ledger = ledger.Ledger(
             ledger.Settings(update_interval_s=options.update_interval_s,
@@ -69,7 +83,7 @@ class HealthMonitor:
                             flap_window_s=options.flap_window_s,
                             flap_quiet_s=options.flap_quiet_s),
             uuidutils.generate_uuid)
-        self._host_page = host_page.HostPage(uuidutils.generate_uuid)
+        self._standing = host_standing.HostStanding()
         # Apart from each other: a guest that hangs is acted upon while
         # nova-conductor is away, or while some other QEMU gives no answer.
         self._conductor = background.Background('vmhealth-conductor')
@@ -82,8 +96,12 @@ class HealthMonitor:
         self._states = background.Background(
             'vmhealth-states', stuck_s=background.STUCK_S)
         self._openings = background.Background('vmhealth-openings')
+        # Apart from the other RPC: it has a second, of which reading all
+        # instances of a big host may take more.
+        self._records = background.Background(
+            'vmhealth-record', stuck_s=background.STUCK_S)
         self._backgrounds = (self._conductor, self._libvirt, self._looks,
-                             self._states, self._openings)
+                             self._states, self._openings, self._records)
         self._heartbeat = heartbeat.HeartbeatMonitor(
             self._deliver, log=self._log_from_native_thread,
             recover_beats=options.recover_beats,
@@ -92,12 +110,17 @@ class HealthMonitor:
         self._steering = steering.Steering(self._heartbeat, self._saved)
         self._reporter = reporting.Reporter(
             publisher, compute_host, cache.get, self._heartbeat.status,
-            self._host_page)
+            self._standing)
+        self._record = host_status.RecordKeeper(
+            compute_host, self._records.submit, self._inbox.put,
+            tell_placement)
+        self._faults = host_faults.build(
+            options, self._standing, self._record, cache, self._ledger,
+            self._reporter.tell_host)
         self._notices = guest_notices.GuestNotices(
             self._heartbeat, self._steering, options.notice_timeout_ms)
         self._link = libvirt_link.LibvirtLink(
-            host, self._host_page, cache.uuids, self._states.submit,
-            self._inbox.put, self._reporter.tell_host)
+            host, self._faults, self._states.submit, self._inbox.put)
         self._enquiries = enquiries.Enquiries(
             self._link.get_connection, compute_host, cache,
             self._conductor.submit, self._libvirt.submit, self._inbox.put)
@@ -106,7 +129,7 @@ class HealthMonitor:
             options, self._ledger, self._heartbeat, self._steering,
             self._link.get_connection, self._libvirt.submit,
             self._looks.submit,
-            self.observe, self._reporter.tell_host,
+            self.observe, self._faults.storm,
             wake=lambda: self._inbox.put(None))
         self._reconciler = reconcile.Reconciler(
             self._link, compute_host, cache, self._ledger, self._steering,
@@ -132,8 +155,11 @@ class HealthMonitor:
                 enquiries=self._enquiries, reconciler=self._reconciler,
                 arrivals=self._arrivals, losses=self._losses,
                 notices=self._notices, trouble=self._trouble,
-                backgrounds=self._backgrounds),
+                host_faults=self._faults, backgrounds=self._backgrounds),
             compute_host, options.planned_grace_s)
+        self._server = answers.Server(compute_host, answers.Answers(
+            compute_host, self._faults, self._standing, self._ledger.health,
+            cache.uuids, self._worker.call))
         self._passports = passport.PassportControl(
             self._ledger, self._steering, cache, self._worker, compute_host)
 
@@ -150,12 +176,16 @@ class HealthMonitor:
         self._publisher.start()
         self._saved.restore(self._publisher.saved_pages(), time.monotonic(),
                             time.time())
-        self._reporter.restore_host(self._saved)
+        self._faults.restore(self._saved, time.monotonic())
         self._heartbeat.start()
         for thread in self._backgrounds:
             thread.start()
+        self._faults.begin(time.monotonic())
         self._worker.start()
         self._reconciler.start()
+        self._server.start()
+        self._beacon.start(
+            lambda: maintenance.digest(self._standing.windows))
 
     def stop(self, timeout_s=5.0):
         """Stop the threads; one that hangs is left behind.
@@ -170,15 +200,16 @@ class HealthMonitor:
             return max(0.0, until - time.monotonic())
 
         self._exporter.stop()
-        for thread in (self._heartbeat, *self._backgrounds):
+        for thread in (self._server, self._heartbeat, *self._backgrounds):
             thread.stop(0.0)
+        self._beacon.stop(left_s())
         # In this order: what one has seen last the next one writes down, and
         # who may wait for libvirt comes after all of them.
         self._heartbeat.stop(left_s())
         self._worker.stop(left_s())
         self._publisher.stop(left_s())
         self._streams.close(left_s())
-        for thread in self._backgrounds:
+        for thread in (self._server, *self._backgrounds):
             thread.stop(left_s())
 
     def statistics(self):
@@ -187,6 +218,9 @@ class HealthMonitor:
             **self._heartbeat.statistics(),
             'observations_waiting': self._inbox.depth,
             'observations_dropped': self._inbox.dropped,
+            'beacons_sent': self._beacon.sent,
+            'beacons_failed': self._beacon.failed,
+            'host_faults': len(self._faults.view()),
             **self._publisher.statistics(),
         }
         found['notifications_failed'] += self._worker.given_up
@@ -246,6 +280,22 @@ class HealthMonitor:
             self._notices.after(instance.uuid, operation)
             self._passports.after(instance, operation)
         self._enquiries.refresh_later(instance.uuid)
+
+    def look_at_record(self):
+        """An operator may have changed the compute service record."""
+        self._record.look()
+
+    def diagnostics(self, uuid):
+        """Say how an instance is, for people; from Nova's own threads.
+
+        :param uuid: the instance's
+        :returns: name -> text or number; empty when there is no answer in time
+        """
+        return self._worker.call(
+            lambda: diagnostics.of(self._ledger, uuid,
+                                   self._heartbeat.status(uuid),
+                                   self._standing.status),
+            DIAGNOSTICS_S) or {}
 
     def _last_seen_at(self, uuid):
         status = self._heartbeat.status(uuid)

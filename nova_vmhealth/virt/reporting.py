@@ -12,21 +12,20 @@
 
 """Tells health events: to the publisher, and in the log."""
 
+import dataclasses
 import logging as levels
+import time
 
 from oslo_log import log as logging
 
 from nova_vmhealth.core.vocabulary import Severity
 from nova_vmhealth.core.vocabulary import Transition
-from nova_vmhealth import exception
 
 LOG = logging.getLogger(__name__)
 
 # An agent may exit and come back ten times a second; the log says so once in
 # this many seconds, for each way to an instance.
 ESTABLISHED_EVERY_S = 60.0
-# Name of the record that is saved of the host.
-_HOST = 'host'
 
 
 class Reporter:
@@ -36,16 +35,18 @@ class Reporter:
     :param compute_host: this host's name
     :param entry_of: gives the identity.Entry of an instance, or None
     :param status_of: gives the HeartbeatStatus of an instance, or None
-    :param host_page: nova_vmhealth.core.host_page.HostPage
+    :param standing: nova_vmhealth.core.host_standing.HostStanding
+    :param wall_clock: seconds since the epoch
     """
 
     def __init__(self, publisher, compute_host, entry_of, status_of,
-                 host_page):
+                 standing, wall_clock=time.time):
         self._publisher = publisher
         self._compute_host = compute_host
         self._entry_of = entry_of
         self._status_of = status_of
-        self._host_page = host_page
+        self._standing = standing
+        self._wall_clock = wall_clock
         # uuid -> way -> when the log says next that it was taken; of the
         # instances of this host only
         self._established = {}
@@ -57,7 +58,12 @@ class Reporter:
         :param entry: nova_vmhealth.virt.identity.Entry
         """
         uuid = event.instance_uuid
-        self._publisher.submit(event, entry.identity, self._status_of(uuid))
+        event = dataclasses.replace(
+            event, suppressed=self._standing.is_planned(self._wall_clock()))
+        self._publisher.submit(
+            event, dataclasses.replace(
+                entry.identity, host_status=self._standing.status.value),
+            self._status_of(uuid))
         LOG.log(_level(event),
                 '[instance: %(uuid)s] %(cause)s%(subject)s '
                 '%(transition)s, health %(health)s: %(details)s',
@@ -85,36 +91,22 @@ class Reporter:
         """Drop what was said of an instance that was started, or has left."""
         self._established.pop(uuid, None)
 
-    def restore_host(self, saved):
-        """Go on with the host's events where an earlier run ended.
-
-        :param saved: nova_vmhealth.virt.saved_ledger.SavedLedger
-        """
-        record = saved.kept(_HOST)
-        if record is not None:
-            try:
-                self._host_page.restore(record)
-            except exception.InvalidRecord as error:
-                LOG.warning('What was saved of the host is not used: %s',
-                            error)
-        saved.keep(_HOST, self._host_page.snapshot)
-
     def tell_host(self, event):
         """Tell a change of the host's own health.
 
-        :param event: nova_vmhealth.core.vocabulary.HostEvent; its sequence
-            is given here, as events come from several parts
+        :param event: nova_vmhealth.core.vocabulary.HostEvent
         """
-        event = self._host_page.number(event)
         entries = {uuid: self._entry_of(uuid) for uuid in event.instance_uuids}
         self._publisher.submit_host(
             event, self._compute_host,
             {uuid: entry.identity.tenant_id
              for uuid, entry in entries.items() if entry is not None})
         LOG.log(_level(event),
-                'host %(host)s: %(cause)s %(transition)s, %(guests)d guests: '
-                '%(details)s',
+                'host %(host)s: %(cause)s%(subject)s %(transition)s, status '
+                '%(status)s, %(guests)d guests: %(details)s',
                 {'host': self._compute_host, 'cause': event.cause.value,
+                 'subject': f' ({event.subject})' if event.subject else '',
+                 'status': event.status.value,
                  'transition': event.transition.value,
                  'guests': event.instance_count,
                  'details': dict(event.details)})
@@ -122,6 +114,6 @@ class Reporter:
 
 def _level(event):
     if event.transition is Transition.RAISED \
-            and event.severity is Severity.CRITICAL:
+            and event.severity is Severity.CRITICAL and not event.suppressed:
         return levels.WARNING
     return levels.INFO

@@ -33,6 +33,7 @@ from nova_vmhealth.core.vocabulary import Observation
 from nova_vmhealth.virt import actions
 from nova_vmhealth.virt import channel_trouble
 from nova_vmhealth.virt import enquiries
+from nova_vmhealth.virt import host_status
 
 LOG = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class Parts:
     losses: Any
     notices: Any
     trouble: Any
+    host_faults: Any
     backgrounds: tuple
 
 
@@ -206,6 +208,7 @@ class Worker:
             return BEHIND_S
         due = [self._parts.ledger.next_deadline(),
                self._parts.losses.next_deadline(),
+               self._parts.host_faults.next_deadline(),
                self._parts.reconciler.next_deadline(),
                *self._forget_at.values()]
         soonest = min((at for at in due if at is not None),
@@ -232,6 +235,8 @@ class Worker:
         elif isinstance(item, Call):
             self._calls.append(item)
             item.result = item.function()
+        elif isinstance(item, host_status.Settled):
+            self._parts.host_faults.settle(item)
         elif item is not None:
             for observation in self._parts.reconciler.take(item, now, wall):
                 self._take(observation, now, wall)
@@ -243,6 +248,9 @@ class Worker:
         self._parts.losses.handle_timer(now, wall)
         self._parts.reconciler.handle_timer(now)
         self._parts.steering.handle_timer(now)
+        # After those that see what is wrong with the host.
+        for observation in self._parts.host_faults.handle_timer(now, wall):
+            self._take(observation, now, wall)
         for uuid in [u for u, at in self._forget_at.items() if at <= now]:
             self._forget(uuid, now, wall)
         self._parts.inbox.tell_drops(now)
@@ -271,6 +279,7 @@ class Worker:
             self._forget_at.pop(uuid, None)       # it is back
         self._parts.reconciler.observed(observation, now)
         self._parts.steering.follow(observation, entry)
+        self._parts.host_faults.observed(observation, now, wall)
         self._attend(observation, entry, now)
         observation = self._parts.losses.observed(
             observation, entry.policy, now, wall)
@@ -301,6 +310,7 @@ class Worker:
             Observation(Kind.FORGOTTEN, uuid, wall), now, wall, frozenset()),
             now, wall, entry)
         self._parts.losses.forget(uuid, now, wall)
+        self._parts.host_faults.left(uuid, now)
         self._parts.trouble.forget(uuid)
         self._parts.notices.forget(uuid)
         self._parts.reporter.forget(uuid)

@@ -43,11 +43,14 @@ class StandInConductor:
 
     :ivar instances: what InstanceList finds, by uuid
     :ivar calls: ``Object.method`` of every call so far
+    :ivar service: the compute service's record, as a save has left it
     """
 
     def __init__(self):
         self.instances = {}
         self.calls = []
+        self.service = {'disabled': False, 'disabled_reason': None,
+                        'forced_down': False}
 
     def object_class_action_versions(self, context, objname, objmethod,
                                      object_versions, args, kwargs):
@@ -57,6 +60,10 @@ class StandInConductor:
                 objects=list(self.instances.values()))
         if objname == 'Instance':
             return self._instance(args[0])
+        if objname == 'Service':
+            service = objects.Service(context, host=args[0], **self.service)
+            service.obj_reset_changes()
+            return service
         if objname.endswith('List'):
             return getattr(objects, objname)(objects=[])
         raise exception.ComputeHostNotFound(host='%s.%s' % (objname, args))
@@ -69,6 +76,8 @@ class StandInConductor:
 
     def object_action(self, context, objinst, objmethod, args, kwargs):
         self.calls.append('%s.%s' % (objinst.obj_name(), objmethod))
+        if isinstance(objinst, objects.Service) and objmethod == 'save':
+            self.service.update(objinst.obj_get_changes())
         # a save: nothing is updated, and nothing is left to be saved
         return {'obj_what_changed': set()}, None
 

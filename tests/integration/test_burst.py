@@ -65,8 +65,13 @@ def test_burst(storm, listener, measured):
     for events in told.values():
         assert [event['sequence'] for event in events] \
             == list(range(1, len(events) + 1))
-        assert [event['transition'] for event in events] \
-            == ['raised'] + ['updated'] * (len(events) - 1)
+        errors = of_cause(events, 'io_error')
+        assert [event['transition'] for event in errors] \
+            == ['raised'] + ['updated'] * (len(errors) - 1)
+        # so many on one storage are a fault of it, told of each once
+        assert [event['transition']
+                for event in of_cause(events, 'host_fault')] == ['raised']
+    assert len(listener.host_events('storage_fault')) == 1
     assert_seldom(storm.logged())
 
 
@@ -76,9 +81,15 @@ def complete(listener, first):
     for event in listener.events_of(burst.HOST):
         if event['uuid'] != first:
             told[event['uuid']].append(event)
-    last = collections.Counter(events[-1]['count'] for events in told.values())
+    last = collections.Counter(
+        of_cause(events, 'io_error')[-1]['count'] for events in told.values()
+        if of_cause(events, 'host_fault'))
     assert max(last, default=0) <= EVENTS // INSTANCES
     return told if last == {EVENTS // INSTANCES: INSTANCES} else None
+
+
+def of_cause(events, cause):
+    return [event for event in events if event['cause'] == cause]
 
 
 def assert_seldom(log):

@@ -32,8 +32,10 @@ SOON_S = 10
 TOLD_S = 2
 
 
-def _transitions(events):
-    return [(event['cause'], event['transition']) for event in events]
+def _transitions(events, of_host=False):
+    """What was told of an instance itself, or of it because of its host."""
+    return [(event['cause'], event['transition']) for event in events
+            if (event['cause'] == 'host_fault') == of_host]
 
 
 @pytest.fixture
@@ -72,6 +74,12 @@ def test_libvirtd_killed(guests, away, driver, listener, measured):
              - clients.epoch(lost['occurred_at']))
     assert lost['severity'] == 'critical'
     assert {killed.uuid, panics.uuid, beats.uuid} <= lost['instances'].keys()
+    assert lost['status'] == 'MAINTENANCE'
+    for guest in guests:
+        told = listener.wait_for(guest.uuid, 'host_fault')
+        assert told['subject'] == 'libvirt_lost'
+        assert told['details']['host_event'] == lost['event_id']
+        assert told['host_status'] == 'MAINTENANCE'
 
     os.kill(away.qemu_pid(killed.name), signal.SIGKILL)
     panics.tell('panic', done=False)
@@ -84,8 +92,8 @@ def test_libvirtd_killed(guests, away, driver, listener, measured):
     processes.wait_for(lambda: driver.do('statistics')['reads'] > reads + 5,
                        SOON_S, 'heartbeat')
     time.sleep(max(0, began + AWAY_S - time.monotonic()))
-    assert listener.events(killed.uuid) == []
-    assert listener.events(panics.uuid) == []
+    assert _transitions(listener.events(killed.uuid)) == []
+    assert _transitions(listener.events(panics.uuid)) == []
 
     away.start()
     answers = time.time()
@@ -117,5 +125,7 @@ def test_libvirtd_killed(guests, away, driver, listener, measured):
     assert [event['transition']
             for event in listener.host_events('libvirt_lost')] == [
         'raised', 'cleared'] * 2
+    assert _transitions(listener.events(later.uuid), of_host=True) == [
+        ('host_fault', 'raised'), ('host_fault', 'cleared')] * 2
     # Nova itself writes a trace for each of its attempts
     assert driver.logged().count('Connection to libvirt failed') <= 2

@@ -30,6 +30,7 @@ from tests import concurrency
 # before anything of Nova's.
 concurrency.settle()
 
+import nova.test  # noqa: E402
 import nova.tests.unit  # noqa: E402, F401
 
 HOST_TESTS = 'nova.tests.unit.virt.libvirt.test_host'
@@ -140,6 +141,26 @@ def remember_drivers(cls, started):
     cls.init_host = remembered
 
 
+def stop_after_each_test(started):
+    """Have what the drivers have started end with each test's own part.
+
+    Not with its cleanups: by then Nova looks whether a listener is left.
+    """
+    tear_down = nova.test.TestCase.tearDown
+
+    @functools.wraps(tear_down)
+    def stopping(self):
+        for driver in started:
+            # Not cleanup_host(): the rest of it is Nova's, whose parts were
+            # patched only as long as the test ran.
+            if driver.vmhealth_monitor is not None:
+                driver.vmhealth_monitor.stop()
+        started.clear()
+        tear_down(self)
+
+    nova.test.TestCase.tearDown = stopping
+
+
 def our_threads():
     """Return our threads, also the native ones of an eventlet process."""
     eventlet_patcher = sys.modules.get('eventlet.patcher')
@@ -152,20 +173,13 @@ def our_threads():
 class Result(unittest.TestResult):
     """Collects what the parent needs, and looks for threads left over."""
 
-    def __init__(self, started):
+    def __init__(self):
         super().__init__()
         self.left_over = {}
-        self._started = started
         self._known_threads = set()
 
     def stopTest(self, test):
         super().stopTest(test)
-        for driver in self._started:
-            # Not cleanup_host(): the rest of it is Nova's, whose parts were
-            # patched only as long as the test ran.
-            if driver.vmhealth_monitor is not None:
-                driver.vmhealth_monitor.stop()
-        self._started.clear()
         new = our_threads() - self._known_threads
         if new:
             self._known_threads |= new
@@ -210,7 +224,8 @@ def main():
     if args.classes == 'ours':
         classes = put_in_place()
         remember_drivers(classes[0], started)
-    result = Result(started)
+        stop_after_each_test(started)
+    result = Result()
     unittest.TestSuite(tests_for(args, classes)).run(result)
     with open(args.result, 'w') as output:
         json.dump(result.to_primitive(), output)

@@ -20,6 +20,7 @@ from nova_vmhealth.core.session_table import Guest
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import HeartbeatStatus
 from nova_vmhealth.core.vocabulary import Observation
+from nova_vmhealth.core.vocabulary import Transition
 from nova_vmhealth.notifications import identity
 from nova_vmhealth.notifications import publisher
 from nova_vmhealth.virt import heartbeat
@@ -265,3 +266,43 @@ class Corroborator:
 
     def details(self, uuid):
         return self.known
+
+
+class HostFaults:
+    """Keeps what the parts say of the host, each change once.
+
+    :ivar last: (occurred_at, wall, reason, details) of what was wrong last
+    :param events: takes (transition, cause)
+    """
+
+    def __init__(self, events):
+        self._events = events
+        self._wrong = set()
+        self.last = None
+        self.stocks = 0
+
+    def wrong(self, cause, occurred_at, wall, reason, details):
+        self.last = occurred_at, wall, reason, details
+        if cause not in self._wrong:
+            self._wrong.add(cause)
+            self._events.append((Transition.RAISED, cause))
+
+    def over(self, cause, subject=''):
+        if cause in self._wrong:
+            self._wrong.discard(cause)
+            self._events.append((Transition.CLEARED, cause))
+
+    def stocktaken(self):
+        self.stocks += 1
+
+
+class Beacon:
+    """Sends none."""
+
+    sent = failed = 0
+
+    def start(self, windows):
+        self.windows = windows
+
+    def stop(self, timeout_s):
+        pass

@@ -17,7 +17,6 @@ import types
 from nova import exception as nova_exception
 import pytest
 
-from nova_vmhealth.core import host_page
 from nova_vmhealth.core.vocabulary import HostCause
 from nova_vmhealth.core.vocabulary import Transition
 from nova_vmhealth.virt.host import LinkChanged
@@ -40,11 +39,11 @@ class World:
         self.attempts = self.connections = 0
         self.now = 100.0
         self.answers, self.events = [], []
-        self.page = host_page.HostPage(lambda: 'id')
+        self.faults = fakes.HostFaults(self.events)
         self.background = fakes.Background()
         self.link = libvirt_link.LibvirtLink(
-            self, self.page, lambda: ['a', 'b'], self.background.submit,
-            self.answers.append, self.tell, lambda: self.now,
+            self, self.faults, self.background.submit,
+            self.answers.append, lambda: self.now,
             lambda: self.now + 1000.0)
 
     def back(self):
@@ -55,11 +54,6 @@ class World:
     def wait(self, seconds):
         self.now += seconds
         self.link.handle_timer(self.now)
-
-    def tell(self, event):
-        event = self.page.number(event)
-        self.events.append((event.transition, event.cause))
-        self.event = event
 
     def try_to_connect(self):
         self.attempts += 1
@@ -90,11 +84,10 @@ def test_told_once_when_lost_and_once_when_back(world):
                             (CLEARED, HostCause.LIBVIRT_LOST)]
 
 
-def test_says_when_and_why_and_for_whom(world):
+def test_says_when_and_why(world):
     world.link.changed(DOWN, 5.0)
-    assert (world.event.occurred_at, world.event.detected_at) == (2.0, 5.0)
-    assert world.event.details == {'reason': 'eof', 'host_event': 'id'}
-    assert world.event.instance_uuids == ('a', 'b')
+    assert world.faults.last == (2.0, 5.0, 'no connection to libvirt: eof',
+                                 {'reason': 'eof'})
 
 
 def test_tries_until_libvirt_answers_and_then_lets_nova_reconnect(world):
@@ -139,15 +132,15 @@ def test_nobody_bothers_nova_while_it_is_known_to_be_away(world):
 
 
 def test_the_first_connection_clears_what_an_earlier_run_raised(world):
-    world.page.restore({'sequence': 8, 'active': {'libvirt_lost': 'old',
-                                                  'many_guests_lost': 'x'}})
+    world.faults.wrong(HostCause.LIBVIRT_LOST, 1.0, 1.0, '', {})
     world.link.changed(UP, 5.0)
-    assert world.event.sequence == 9
-    assert world.event.details == {'host_event': 'old'}
+    assert world.events == [(RAISED, HostCause.LIBVIRT_LOST),
+                            (CLEARED, HostCause.LIBVIRT_LOST)]
+
+
+def test_the_hosts_faults_are_told_that_its_instances_are_known(world):
     world.link.begin(5.0)
-    world.link.begin(5.0)
-    assert world.events == [(CLEARED, HostCause.LIBVIRT_LOST),
-                            (CLEARED, HostCause.MANY_GUESTS_LOST)]
+    assert world.faults.stocks == 1
 
 
 def test_an_attempt_ends_no_loss_but_its_own(world):
@@ -218,15 +211,13 @@ def test_a_libvirt_that_hangs_is_told_once_and_cleared_by_its_answer(world):
     events = []
 
     def look():
-        events.append(world.event)
+        events.append(world.faults.last)
         assert world.link.lost
         assert world.link.next_deadline() is None
 
     during(world, late(world), look, late(world))
-    (event,) = events
-    assert (event.occurred_at, event.detected_at) == (1100.0, 1130.0)
-    assert event.details['reason'] == 'no answer'
-    assert event.instance_uuids == ('a', 'b')
+    assert events == [(1100.0, 1130.0, 'no connection to libvirt: no answer',
+                       {'reason': 'no answer'})]
     assert not world.background.jobs        # the connection is there
     world.wait(0.0)
     world.wait(9.0)

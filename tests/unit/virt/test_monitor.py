@@ -37,7 +37,12 @@ OPTIONS = types.SimpleNamespace(
     flap_quiet_s=60.0, mass_loss_guests=5, mass_loss_percent=20,
     mass_loss_window_s=10.0, max_actions=3, action_window_s=3600.0,
     action_delay_s=5.0, notice_timeout_ms=100, open_channel=True,
-    reconcile_interval_s=60.0, metrics_port=0, metrics_address='127.0.0.1')
+    reconcile_interval_s=60.0, metrics_port=0, metrics_address='127.0.0.1',
+    on_libvirt_lost='none', on_storage_fault='disable',
+    on_memory_failure='none', on_many_guests_lost='none',
+    on_reported_fault='none', host_fault_quiet_s=0.0,
+    storage_fault_instances=2, storage_fault_window_s=60.0,
+    memory_failure_quiet_s=3600.0)
 
 
 class Instance(types.SimpleNamespace):
@@ -72,7 +77,8 @@ class Parts:
         self.cache.entries[UUID] = entry(UUID)
         self.monitor = monitor.HealthMonitor(
             types.SimpleNamespace(queue_event=self.queued.append), 'compute1',
-            OPTIONS, self.cache, self.publisher)
+            OPTIONS, self.cache, self.publisher, lambda *_arguments: None,
+            fakes.Beacon())
         self.heartbeat = self.monitor._heartbeat
         self.conductor = self.monitor._conductor
         self.libvirt = self.monitor._libvirt
@@ -418,7 +424,11 @@ def test_many_lost_guests_are_told_of_as_one(parts):
     assert transition is Transition.RAISED
     assert compute_host == 'compute1'
     assert len(projects) == 5
-    assert 'host_event' in parts.publisher.details[-1]
+    assert 'host_event' in parts.publisher.details[4]
+    # and that each of them is on a host that is suspected
+    parts.step(None)
+    assert parts.publisher.events[5:] == [
+        (Transition.RAISED, Cause.HOST_FAULT)] * len(parts.cache.entries)
 
 
 def test_the_second_way_is_asked_for_through_novas_queue(parts):
@@ -472,12 +482,14 @@ class Hanging:
 def test_all_threads_are_told_to_stop_before_one_is_waited_for(parts):
     began, parts.told, watch = parts.now, [], parts.monitor
     watch._backgrounds = [Hanging(name, parts) for name in 'abc']
-    for name in ('exporter', 'heartbeat', 'worker', 'publisher', 'streams'):
+    for name in ('exporter', 'server', 'heartbeat', 'beacon', 'worker',
+                 'publisher', 'streams'):
         setattr(watch, '_' + name, Hanging(name, parts))
     watch.stop(5.0)
     assert parts.told == [
-        'exporter', 'heartbeat', 'a', 'b', 'c',
-        'heartbeat', 'worker', 'publisher', 'streams', 'a', 'b', 'c']
+        'exporter', 'server', 'heartbeat', 'a', 'b', 'c', 'beacon',
+        'heartbeat', 'worker', 'publisher', 'streams', 'server', 'a', 'b',
+        'c']
     assert parts.now == began + 5.0
 
 
@@ -501,8 +513,9 @@ def test_libvirts_end_is_told_of_the_host_and_numbered(parts):
     assert parts.publisher.host_events == [
         (Transition.RAISED, 'compute1', {UUID: 'project'}),
         (Transition.CLEARED, 'compute1', {UUID: 'project'})]
-    assert parts.monitor._host_page.snapshot() == {
-        'sequence': 2, 'active': {}}
+    assert parts.publisher.events == [
+        (Transition.RAISED, Cause.HOST_FAULT),
+        (Transition.CLEARED, Cause.HOST_FAULT)]
 
 
 def test_a_libvirt_that_hangs_is_told_of_the_host(parts, monkeypatch):

@@ -13,10 +13,13 @@
 """What is handed to the publisher and written into the log."""
 
 import logging as levels
+import uuid
 
 import pytest
 
-from nova_vmhealth.core import host_page
+from nova_vmhealth.core.host_record import ServiceRecord
+from nova_vmhealth.core import host_standing
+from nova_vmhealth.core import maintenance
 from nova_vmhealth.core import vocabulary
 from nova_vmhealth.core.vocabulary import Health
 from nova_vmhealth.core.vocabulary import Severity
@@ -42,10 +45,20 @@ def publisher():
 
 
 @pytest.fixture
-def reporter(publisher):
+def standing():
+    return host_standing.HostStanding()
+
+
+@pytest.fixture
+def reporter(publisher, standing):
     return reporting.Reporter(publisher, 'compute1',
                               {UUID: fakes.entry(UUID)}.get, lambda uuid: None,
-                              host_page.HostPage(lambda: 'id'))
+                              standing, lambda: 50.0)
+
+
+def window(starts_at, ends_at):
+    return maintenance.Window(str(uuid.uuid4()), 'compute1', starts_at,
+                              ends_at, 'new fans', 'operator', 1.0)
 
 
 def event(transition, severity, subject=''):
@@ -86,8 +99,8 @@ def test_the_hosts_event_goes_to_the_projects_of_its_guests(
     assert publisher.host_events == [
         (Transition.RAISED, 'compute1', {UUID: 'project'})]
     assert lines == [
-        (levels.WARNING, "host compute1: many_guests_lost raised, 700 guests: "
-                         "{'lost': '700'}")]
+        (levels.WARNING, "host compute1: many_guests_lost raised, status "
+                         "UNKNOWN, 700 guests: {'lost': '700'}")]
 
 
 def test_a_guest_does_not_fill_the_log_by_exits(reporter, monkeypatch):
@@ -106,26 +119,24 @@ def test_a_guest_does_not_fill_the_log_by_exits(reporter, monkeypatch):
     assert not reporter._established
 
 
-class Saved:
-    def __init__(self, record):
-        self.record = record
-        self.snapshots = {}
-
-    def kept(self, name):
-        return self.record
-
-    def keep(self, name, snapshot):
-        self.snapshots[name] = snapshot
-
-
-@pytest.mark.parametrize('record, sequence', [
-    (None, 1), ({'sequence': 7, 'active': {}}, 8), ({'sequence': 'x'}, 1)])
-def test_the_hosts_events_go_on_after_a_restart(
-        reporter, publisher, lines, record, sequence):
-    saved = Saved(record)
-    reporter.restore_host(saved)
-    reporter.tell_host(vocabulary.HostEvent(
-        'id', 1, Transition.RAISED, vocabulary.HostCause.LIBVIRT_LOST,
-        Severity.CRITICAL, 1.0, 1.0))
-    assert saved.snapshots['host']() == {
-        'sequence': sequence, 'active': {'libvirt_lost': 'id'}}
+@pytest.mark.parametrize('record, windows, status, suppressed', [
+    (None, (), 'UNKNOWN', False),
+    (ServiceRecord(False, None, False), (), 'UP', False),
+    (ServiceRecord(True, 'my disk', False), (), 'MAINTENANCE', True),
+    (ServiceRecord(True, 'vmhealth: x', False), (), 'MAINTENANCE', False),
+    (ServiceRecord(True, 'AUTO: x', True), (), 'DOWN', False),
+    (None, (window(40.0, 60.0),), 'UNKNOWN', True),
+    (None, (window(51.0, 60.0),), 'UNKNOWN', False),
+])
+def test_an_event_says_how_the_host_stands(
+        reporter, publisher, standing, lines, record, windows, status,
+        suppressed):
+    standing.record, standing.windows = record, windows
+    told = []
+    publisher.submit = lambda *given: told.append(given)
+    reporter.tell(event(Transition.RAISED, Severity.CRITICAL),
+                  fakes.entry(UUID))
+    ((published, identity, _),) = told
+    assert (identity.host_status, published.suppressed) == (
+        status, suppressed)
+    assert lines[0][0] == (levels.INFO if suppressed else levels.WARNING)

@@ -44,6 +44,11 @@ class Losses(Anything):
         return event
 
 
+class HostFaults(Anything):
+    def handle_timer(self, now, wall):
+        return ()
+
+
 class Diary:
     """A publisher, a saved ledger and a reporter that keep one list.
 
@@ -117,6 +122,7 @@ def made():
         enquiries=Anything(), reconciler=Reconciler(),
         arrivals=types.SimpleNamespace(claim=lambda uuid: ()),
         losses=Losses(), notices=Anything(), trouble=Anything(),
+        host_faults=HostFaults(),
         backgrounds=())
     return types.SimpleNamespace(
         parts=parts, diary=diary,

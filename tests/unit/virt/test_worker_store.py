@@ -19,6 +19,7 @@ import types
 from oslo_utils import uuidutils
 import pytest
 
+from nova_vmhealth.core import host_standing
 from nova_vmhealth.core import ledger
 from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Kind
@@ -34,6 +35,7 @@ from tests.unit.virt import fakes
 from tests.unit.virt.fakes import entry
 from tests.unit.virt.fakes import see
 from tests.unit.virt.test_worker import Anything
+from tests.unit.virt.test_worker import HostFaults
 from tests.unit.virt.test_worker import Losses
 from tests.unit.virt.test_worker import Reconciler
 
@@ -74,10 +76,11 @@ class Run:
             publisher=self.publisher, steering=Anything(),
             reporter=reporting.Reporter(
                 self.publisher, 'compute1', cache.get, lambda uuid: None,
-                None),
+                host_standing.HostStanding()),
             enquiries=Anything(), reconciler=Reconciler(),
             arrivals=types.SimpleNamespace(claim=lambda uuid: ()),
             losses=Losses(), notices=Anything(), trouble=Anything(),
+            host_faults=HostFaults(),
             backgrounds=()), 'compute1', 10.0)
 
     def fault(self, *uuids, cause=Cause.WATCHDOG_EXPIRED):
