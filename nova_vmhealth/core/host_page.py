@@ -124,11 +124,21 @@ class HostCondition:
             return self.settle_now
         return self.ends_now
 
-    def strengthen(self, action: HostAction) -> bool:
-        """Have it do more to the record than before; whether it does."""
-        if not is_stronger(action, self.fault.action):
+    def again(self, fault: HostFault) -> bool:
+        """Take in that it is wrong still, maybe for another reason.
+
+        :returns: whether there is something new to tell: that reason, or that
+            more is to be done to the record than before
+        """
+        action = self.fault.action
+        if is_stronger(fault.action, action):
+            action = fault.action
+        elif fault.reason == self.fault.reason:
             return False
-        self.fault = dataclasses.replace(self.fault, action=action)
+        self.fault = dataclasses.replace(
+            self.fault, action=action, reason=fault.reason,
+            details={**self.fault.details, **fault.details,
+                     'host_event': self.fault.event_id})
         self.untold = True
         return True
 
@@ -237,7 +247,7 @@ class HostPage:
             was_ending = condition.phase is Phase.ENDING
             if was_ending:
                 condition.phase = Phase.ACTIVE
-            return condition.strengthen(fault.action) or was_ending
+            return condition.again(fault) or was_ending
         if len(self._conditions) >= MAX_CONDITIONS:
             return False
         event_id = fault.event_id or self._new_id()

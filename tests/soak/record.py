@@ -22,6 +22,7 @@ remembers.
 
 import collections
 
+from nova_vmhealth.core.vocabulary import Cause
 from nova_vmhealth.core.vocabulary import Transition
 
 # Seconds from a fault until it must have been told, and from its end until
@@ -93,6 +94,8 @@ class Guest:
         self._tally = tally
         self._sequence = 0
         self._active = set()
+        # faults of its host that it was told of
+        self._host_faults = set()
         self.expect()
 
     # -- from the story ------------------------------------------------------
@@ -165,7 +168,9 @@ class Guest:
             self._tally.problem('sequence', '%s after %d in %s' % (
                 event.sequence, self._sequence, self._text({key})))
         self._sequence = event.sequence
-        if event.transition is Transition.RAISED:
+        if event.cause is Cause.HOST_FAULT:
+            self._take_host_fault(key, event)
+        elif event.transition is Transition.RAISED:
             self._raised(key, event)
         elif key not in self._active:
             self._tally.problem(event.transition.value + ' unraised',
@@ -177,6 +182,22 @@ class Guest:
             if self._over_at is None and not (
                     self._only_by_event and self._disturbed()):
                 self._tally.problem('cleared too early', self._text({key}))
+
+    def _take_host_fault(self, key, event):
+        """Judge what is told of all guests, whatever their stories are.
+
+        That libvirt is restarted, or that so many stories have an I/O error,
+        is no fault of this guest.
+        """
+        raised = event.transition is Transition.RAISED
+        if raised is (key in self._host_faults):
+            self._tally.problem('raised twice' if raised else
+                                event.transition.value + ' unraised',
+                                self._text({key}))
+        if raised:
+            self._host_faults.add(key)
+        elif event.transition is Transition.CLEARED:
+            self._host_faults.discard(key)
 
     def _raised(self, key, event):
         if key in self._active:

@@ -23,6 +23,8 @@ from tests.soak import run
 
 LOST = Cause.HEARTBEAT_LOST, ''
 EXITED = Cause.AGENT_EXITED, ''
+HOST = Cause.HOST_FAULT, 'libvirt_lost'
+STORAGE = Cause.HOST_FAULT, 'storage_fault'
 
 
 class Clock:
@@ -95,6 +97,14 @@ OUTAGE = [('down',), ('wait', 100), ('up',)]
     # nobody is late while something is down, nor right after it
     ([('expect', LOST), *OUTAGE, ('wait', 38), ('not_told',), ('wait', 1),
       ('told',)], 'missed'),
+    # what is told of the host, whatever a guest's story is
+    ([('tell', 'raised', HOST), *FAULT, ('tell', 'updated', HOST), *END,
+      ('tell', 'cleared', HOST)], None),
+    ([('tell', 'raised', HOST), ('tell', 'raised', STORAGE),
+      ('tell', 'cleared', HOST), ('tell', 'raised', HOST)], None),
+    ([('tell', 'raised', HOST), ('tell', 'raised', HOST)], 'raised twice'),
+    ([('tell', 'cleared', HOST)], 'cleared unraised'),
+    ([('tell', 'updated', HOST)], 'updated unraised'),
     # what an outage excuses, and what it does not
     ([('expect', LOST), *OUTAGE, ('tell', 'raised', EXITED)], 'false alarm'),
 ])

@@ -65,11 +65,11 @@ class World:
     def wait(self, seconds):
         self.now += seconds
 
-    def wrong(self, cause=LOST, subject='', **given):
+    def wrong(self, cause=LOST, subject='', reason='eof', **given):
         given = {'action': DISABLE, 'quiet_s': QUIET_S, **given}
         return self.page.wrong(
-            HostFault(cause, self.wall - 1.0, 'eof', subject=subject, **given),
-            self.now, self.wall)
+            HostFault(cause, self.wall - 1.0, reason, subject=subject,
+                      **given), self.now, self.wall)
 
     def over(self, cause=LOST, subject='', **given):
         self.page.over(cause, subject, self.now, **given)
@@ -339,6 +339,21 @@ def test_is_told_again_when_it_does_more_and_never_does_less(
     assert world.told[-1].action is world.page.wanted[0]
 
 
+@pytest.mark.parametrize('action', HostAction)
+def test_is_told_again_for_another_reason(world, action):
+    world.raise_it(action=action, details={'by': 'me', 'more': 'x'})
+    assert world.wrong(action=NONE, reason='no answer',
+                       details={'by': 'you', 'host_event': 'another'})
+    assert world.page.wanted == (action, 'libvirt_lost: no answer')
+    assert world.settle() == [(UPDATED, LOST, '')]
+    raised, updated = world.told
+    assert (updated.reason, updated.action) == ('no answer', action)
+    assert updated.details == {'by': 'you', 'more': 'x',
+                               'host_event': raised.event_id}
+    assert not world.wrong(action=action, reason='no answer',
+                           details={'by': 'them'})
+
+
 def test_what_does_more_before_it_is_told_is_told_once(world):
     world.wrong()
     assert world.wrong(action=FORCE_DOWN)
@@ -545,7 +560,8 @@ class Reader:
 keys = st.sampled_from([(LOST, ''), (STORAGE, 'nfs:a'), (STORAGE, 'nfs:b')])
 operations = st.one_of(
     st.tuples(st.just('wrong'), keys, st.sampled_from(HostAction),
-              st.sampled_from((0.0, 0.25, 2.0))),
+              st.sampled_from((0.0, 0.25, 2.0)),
+              st.sampled_from(('eof', 'no answer'))),
     st.tuples(st.just('over'), keys, st.booleans()),
     st.tuples(st.just('settle'), st.booleans()),
     st.tuples(st.just('restart')))
@@ -574,8 +590,9 @@ def test_a_story_without_gaps_that_always_ends(story):
     for pause, (name, *arguments) in story:
         world.wait(pause)
         if name == 'wrong':
-            (cause, subject), action, quiet_s = arguments
-            world.wrong(cause, subject, action=action, quiet_s=quiet_s)
+            (cause, subject), action, quiet_s, reason = arguments
+            world.wrong(cause, subject, reason, action=action,
+                        quiet_s=quiet_s)
         elif name == 'over':
             (cause, subject), quiet = arguments
             world.over(cause, subject, quiet=quiet)
