@@ -23,7 +23,14 @@ from cliff import commandmanager
 # Loaded when called: ``--help`` and ``check`` need not wait for the bus.
 COMMANDS = {
     'check': 'nova_vmhealth.cmd.check:Check',
+    'host clear': 'nova_vmhealth.cmd.host:Clear',
+    'host fault': 'nova_vmhealth.cmd.host:Fault',
+    'host show': 'nova_vmhealth.cmd.host:Show',
     'listen': 'nova_vmhealth.cmd.listen:Listen',
+    'maintenance list': 'nova_vmhealth.cmd.maintenance:List',
+    'maintenance set': 'nova_vmhealth.cmd.maintenance:Set',
+    'maintenance show': 'nova_vmhealth.cmd.maintenance:Show',
+    'maintenance unset': 'nova_vmhealth.cmd.maintenance:Unset',
 }
 
 

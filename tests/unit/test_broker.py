@@ -42,6 +42,23 @@ def test_an_rpc_client_has_all_options_that_it_looks_at(conf):
         rpcapi.ComputeAPI(transport).show('compute-1', timeout_s=0.01)
 
 
+@pytest.mark.parametrize('text, query, seconds', [
+    ('', '', 60),
+    ('rabbit_transient_queues_ttl = 1800', '', 60),
+    ('rabbit_transient_queues_ttl = 0', '', 60),
+    ('rabbit_transient_queues_ttl = 20', '', 20),
+    ('', '?rabbit_transient_queues_ttl=90', 90),
+])
+def test_queues_of_a_process_that_ended_do_not_last(
+        text, query, seconds, tmp_path):
+    path = tmp_path / 'nova.conf'
+    path.write_text('[oslo_messaging_rabbit]\n' + text)
+    transport = broker.rpc_transport(
+        configuration.load([path]), 'rabbit://user:secret@a:1/' + query)
+    options = transport._driver.conf.oslo_messaging_rabbit
+    assert options.rabbit_transient_queues_ttl == seconds
+
+
 class Driver:
     """A driver of oslo.messaging, until it connects."""
 

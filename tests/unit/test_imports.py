@@ -29,8 +29,8 @@ PACKAGE = pathlib.Path(nova_vmhealth.__file__).parent
 
 OURS = 'nova_vmhealth.'
 OSLO = (
-    'oslo_config', 'oslo_log', 'oslo_messaging', 'oslo_serialization',
-    'oslo_utils', 'oslo_versionedobjects',
+    'oslo_config', 'oslo_context', 'oslo_log', 'oslo_messaging',
+    'oslo_serialization', 'oslo_utils', 'oslo_versionedobjects',
 )
 
 ALLOWED = {
@@ -40,18 +40,22 @@ ALLOWED = {
     'core': (OURS + 'core', OURS + 'exception'),
     # The agent is copied into guests that have nothing else of ours.
     'guest': (OURS + 'guest',),
+    # The bus, for every process of ours.
+    'configuration': OSLO,
+    'broker': (OURS + 'exception', *OSLO),
+    'rpcapi': OSLO,
     'conf': (OURS + 'conf', OURS + 'core', OURS + 'exception', *OSLO),
     'extra_specs': (
         OURS + 'conf', OURS + 'core', OURS + 'exception',
         OURS + 'extra_specs', 'nova.api', 'nova.exception', *OSLO,
     ),
     'notifications': (
-        OURS + 'conf', OURS + 'core', OURS + 'exception',
+        OURS + 'broker', OURS + 'conf', OURS + 'core', OURS + 'exception',
         OURS + 'notifications', *OSLO,
     ),
     'virt': (
-        OURS + 'conf', OURS + 'core', OURS + 'exception',
-        OURS + 'notifications', OURS + 'virt',
+        OURS + 'broker', OURS + 'conf', OURS + 'core', OURS + 'exception',
+        OURS + 'notifications', OURS + 'rpcapi', OURS + 'virt',
         # Never libvirt: Nova's tests put their own in its place.
         'nova', *OSLO,
     ),
@@ -59,15 +63,27 @@ ALLOWED = {
         OURS + 'bridges', OURS + 'conf', OURS + 'core', OURS + 'exception',
         OURS + 'notifications.listener', *OSLO,
     ),
+    # Monitors report by this, and have neither nova nor libvirt.
+    'client': (
+        OURS + 'broker', OURS + 'client', OURS + 'configuration',
+        OURS + 'core', OURS + 'exception', OURS + 'rpcapi', *OSLO,
+    ),
+    # Runs on a machine that has neither nova nor libvirt.
+    'inspector': (
+        OURS + 'broker', OURS + 'conf', OURS + 'configuration', OURS + 'core',
+        OURS + 'exception', OURS + 'inspector', OURS + 'notifications',
+        OURS + 'rpcapi', 'openstack', 'tooz', *OSLO,
+    ),
     # Whoever writes an agent needs this and nothing else of ours.
     'conformance': (
         OURS + 'conformance', OURS + 'core', OURS + 'exception',
     ),
     # Neither nova nor what needs it: the command line is for consumers too.
     'cmd': (
-        OURS + 'bridges', OURS + 'cmd', OURS + 'conf', OURS + 'core',
-        OURS + 'exception', OURS + 'guest', OURS + 'notifications',
-        'cliff', *OSLO,
+        OURS + 'bridges', OURS + 'broker', OURS + 'client', OURS + 'cmd',
+        OURS + 'conf', OURS + 'configuration', OURS + 'core',
+        OURS + 'exception', OURS + 'guest', OURS + 'inspector',
+        OURS + 'notifications', OURS + 'rpcapi', 'cliff', *OSLO,
     ),
 }
 
