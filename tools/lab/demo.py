@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 
+import dead_host
 import openstack
 import watchers
 
@@ -32,6 +33,7 @@ LAB = os.environ['R']
 INSTANCES = os.path.join(LAB, 'instances')
 FILLER = os.path.join(INSTANCES, 'filler')
 COMPUTE_LOG = os.path.join(LAB, 'log', 'compute.log')
+NOVA_VMHEALTH = os.path.join(os.environ['VL'], 'bin', 'nova-vmhealth')
 SERVER = 'vmhealth-demo'
 # TCG on a busy machine: these are limits for giving up, not measures.
 BOOT_S = 180
@@ -68,16 +70,21 @@ class Demo:
     def __init__(self, cloud):
         self._cloud = cloud
         self._listener = watchers.bus_listener(
-            LAB, os.path.join(os.environ['VL'], 'bin', 'nova-vmhealth'),
-            os.environ['RABBIT_URL'])
+            LAB, NOVA_VMHEALTH, os.environ['RABBIT_URL'])
         self._qemu = watchers.qemu_events(LAB)
+        self._dead_host = dead_host.DeadHost(LAB, cloud)
         self._server = None
         self._console = None
         self._domain = None
 
     def stop(self):
+        self._dead_host.stop()
         self._listener.stop()
         self._qemu.stop()
+
+    def inspect(self):
+        say('an inspector watches over the host from now on')
+        self._dead_host.inspect()
 
     # ---- the guest -----------------------------------------------------
 
@@ -258,6 +265,32 @@ class Demo:
         self._tell_cleared(
             'guest_crashed', mark, rebooted, 'the order to reboot')
 
+    def host(self):
+        say('(e) nova-compute is killed; the guest runs on')
+        self._dead_host.wait_until_it_judges()
+        mark = self._listener.lines.mark()
+        killed = self._dead_host.kill()
+        down = self._dead_host.wait_status(self._server, 'DOWN')
+        _, event = self._listener.lines.wait(
+            lambda event: event.get('cause') == 'host_down'
+            and event['transition'] == 'raised', EVENT_S, mark, 'host_down')
+        show_timeline('(e) the host is missed (500 ms, 3 beacons)', sorted([
+            (killed, 'nova-compute was killed'),
+            (watchers.seconds_of(event['detected_at']),
+             'the inspector has forced the service down'),
+            (down, "GET /servers/{id} shows host_status DOWN"),
+            (watchers.seconds_of(event['received_at']),
+             'host.health: a listener in another process had it')]))
+        fault = self._await_event('host_fault', 'raised', mark)
+        say('instance.health: host_fault (%s), health %s, host_status %s' % (
+            fault['subject'], fault['health'], fault['host_status']))
+        say('nova-compute is started again; nova-vmhealth host clear')
+        mended = time.time()
+        self._dead_host.mend(event['host'], NOVA_VMHEALTH,
+                             os.environ['RABBIT_URL'])
+        up = self._dead_host.wait_status(self._server, 'UP')
+        say('host_status UP %.1f s later' % (up - mended))
+
 
 def fill():
     """Leave no free byte in the file system of the instances."""
@@ -278,8 +311,7 @@ def empty():
     if os.path.exists(FILLER):
         os.unlink(FILLER)
 
-
-FAULTS = ('hang', 'watchdog', 'disk', 'panic')
+FAULTS = ('hang', 'watchdog', 'disk', 'panic', 'host')
 
 
 def main():
@@ -290,6 +322,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit('demo: terminated'))
     demo = Demo(openstack.connect())
     try:
+        if 'host' in chosen:
+            demo.inspect()
         demo.boot()
         for name in chosen:
             getattr(demo, name)()
