@@ -23,7 +23,10 @@ from tests import concurrency
 # the broker's outage. The lab is that of the newest Nova.
 ONCE = (
     'tests/unit/cmd/test_listen.py', 'tests/unit/conformance',
-    'tests/unit/guest', 'tests/functional/test_conformance.py',
+    'tests/unit/guest', 'tests/unit/cmd/test_inspector.py',
+    'tests/unit/inspector', 'tests/functional/test_conformance.py',
+    'tests/functional/test_inspectors.py',
+    'tests/integration/test_host_status.py',
     'tests/integration/test_live_migration.py',
     'tests/integration/test_nova_compute.py',
     'tests/integration/test_outage.py',

@@ -41,10 +41,11 @@ print(importutils.import_class('nova.virt.vmhealth.HealthLibvirtDriver'))
 """
 LOADED = "<class 'nova_vmhealth.virt.driver.HealthLibvirtDriver'>\n"
 
-# A consumer's machine, where whatever asks for nova or libvirt is told no.
+# A consumer's machine, where whatever asks for these is told no.
 CONSUMER = """
 import sys
-sys.modules['nova'] = sys.modules['libvirt'] = None
+for name in 'nova', 'libvirt', 'openstack', 'tooz':
+    sys.modules[name] = None
 import %(module)s as module
 %(call)s
 """
@@ -150,7 +151,8 @@ def test_entry_points_name_what_is_there(wheel, tmp_path):
         path=[str(tmp_path)])).entry_points
     assert {point.name for point in points.select(
         group='console_scripts')} == {
-            'nova-vmhealth', 'vmhealth-guest', 'vmhealth-guest-conformance'}
+            'nova-vmhealth', 'nova-vmhealth-inspector', 'vmhealth-guest',
+            'vmhealth-guest-conformance'}
     assert points.select(group='nova.api.extra_spec_validators')
     assert points.select(group='oslo.config.opts')
     for point in points:
@@ -160,6 +162,8 @@ def test_entry_points_name_what_is_there(wheel, tmp_path):
 @pytest.mark.parametrize('module, call', [
     ('nova_vmhealth.cmd.main', "module.main(['--help'])"),
     ('nova_vmhealth.cmd.main', "module.main(['listen', '--help'])"),
+    ('nova_vmhealth.cmd.main', "module.main(['host', 'fault', '--help'])"),
+    ('nova_vmhealth.client', 'module.connect'),
     ('nova_vmhealth.conformance.main', "module.main(['--list'])"),
     ('nova_vmhealth.notifications.listener', 'module.Listener'),
     ('nova_vmhealth.conf.opts', 'module.list_opts()'),

@@ -15,6 +15,7 @@
 
 import os
 import re
+import signal
 import subprocess
 
 from tests.integration import clients
@@ -30,6 +31,36 @@ NETLESS = ('--nic', 'none', '--wait')
 def tool(name, *arguments):
     """Run a program of tools/lab."""
     subprocess.run([os.path.join(_TOOLS, name), *arguments], check=True)
+
+
+def sh(function, *arguments):
+    """Run a function of tools/lab/env."""
+    subprocess.run(
+        ['bash', '-euc', '. "$0"; "$@"', os.path.join(_TOOLS, 'env'),
+         function, *arguments], check=True)
+
+
+def pid(name):
+    """The process of one of the lab's daemons."""
+    with open(os.path.join(FOLDER, 'run', name + '.pid')) as f:
+        return int(f.read().split()[0])
+
+
+def kill(name):
+    """End one of the lab's daemons without a goodbye."""
+    os.kill(pid(name), signal.SIGKILL)
+
+
+def start_inspector(number, config, clouds=None):
+    """Start an inspector beside those that run already.
+
+    :param config: path of a configuration file of its own
+    :param clouds: path of a clouds.yaml instead of the lab's
+    """
+    command = ['start_inspector', str(number), '--config-file', str(config)]
+    if clouds:
+        command.insert(0, 'OS_CLIENT_CONFIG_FILE=%s' % clouds)
+    sh('eval', *command)
 
 
 def port(offset):
@@ -68,6 +99,29 @@ def show(server, field):
     return openstack('server', 'show', server, '-f', 'value', '-c', field)
 
 
+def console_log(uuid):
+    """What a guest of the first host has written to its console."""
+    with open(os.path.join(FOLDER, 'instances', uuid, 'console.log'),
+              errors='replace') as f:
+        return f.read()
+
+
+# as the demo's, which "up" removes
+_FILLER = os.path.join(FOLDER, 'instances', 'filler')
+
+
+def fill():
+    """Leave no room in the file system of the first host's instances."""
+    subprocess.run(['dd', 'if=/dev/zero', 'of=' + _FILLER, 'bs=64k'],
+                   stderr=subprocess.DEVNULL)
+
+
+def empty():
+    """Make room again."""
+    if os.path.exists(_FILLER):
+        os.unlink(_FILLER)
+
+
 class Compute:
     """One of the lab's two hosts: its nova-compute and its libvirtd.
 
@@ -99,8 +153,38 @@ class Compute:
             lambda: len(self.established(uuid)) >= times, clients.BOOT_S,
             'heartbeat')
 
+    def virsh(self, *arguments):
+        """What virsh prints, behind Nova's back."""
+        return subprocess.run(
+            ['virsh', '-c', self._uri, *arguments], check=True, text=True,
+            capture_output=True).stdout.strip()
+
     def console(self, uuid):
         """Open the console of a guest for commands; its descriptor."""
-        return clients.open_console(subprocess.run(
-            ['virsh', '-c', self._uri, 'ttyconsole', uuid], check=True,
-            text=True, capture_output=True).stdout.strip())
+        return clients.open_console(self.virsh('ttyconsole', uuid))
+
+
+class Log:
+    """What one of the lab's daemons logs from now on."""
+
+    def __init__(self, name):
+        self._path = os.path.join(FOLDER, 'log', name + '.log')
+        self._from = (os.path.getsize(self._path)
+                      if os.path.exists(self._path) else 0)
+
+    def text(self):
+        try:
+            with open(self._path, errors='replace') as f:
+                f.seek(self._from)
+                return f.read()
+        except FileNotFoundError:
+            return ''
+
+    def found(self, pattern):
+        return re.findall(pattern, self.text())
+
+    def wait(self, text, seconds):
+        """Until a line has the text; later waits begin behind it."""
+        processes.wait_for(lambda: text in self.text(), seconds,
+                           '%r in %s' % (text, self._path))
+        self._from += len(self.text().partition(text)[0].encode()) + 1

@@ -122,7 +122,9 @@ def wait_compute(cloud, began, pid, host='', patience_s=120):
             sys.exit('nova-compute has ended')
         for service in _computes(cloud, host):
             seen = service.updated_at or ''
-            if service.state == 'up' and seen and seen > began:
+            # Nova has no other word for one that an inspector has forced down.
+            is_up = service.state == 'up' or service.is_forced_down
+            if is_up and seen and seen > began:
                 return
         time.sleep(0.5)
     sys.exit('nova-compute does not report in %d s' % patience_s)
