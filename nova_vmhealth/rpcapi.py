@@ -40,6 +40,8 @@ INSPECTOR_SIGN_S = 2
 # Once more, on a new connection, where the broker was restarted since the last
 # call.
 CALL_RETRIES = 1
+# A host that has no windows, so that an inspector answers at once.
+NO_HOST = ''
 
 
 def compute_target(host):
@@ -141,8 +143,9 @@ class InspectorAPI:
         :returns: as :meth:`show`
         :raises oslo_messaging.MessagingTimeout: there is no inspector
         """
-        return self._call(timeout_s, 'report_fault', host=host, reason=reason,
-                          force_down=force_down, reporter=reporter)
+        return self._change(timeout_s, 'report_fault', host=host,
+                            reason=reason, force_down=force_down,
+                            reporter=reporter)
 
     def clear_fault(self, host, reporter, timeout_s=INSPECTOR_ANSWER_S):
         """End what inspectors told of a host, and let it be up again.
@@ -150,8 +153,8 @@ class InspectorAPI:
         :returns: as :meth:`show`, with ``cleared``, a list of causes
         :raises oslo_messaging.MessagingTimeout: there is no inspector
         """
-        return self._call(timeout_s, 'clear_fault', host=host,
-                          reporter=reporter)
+        return self._change(timeout_s, 'clear_fault', host=host,
+                            reporter=reporter)
 
     def show(self, host, timeout_s=INSPECTOR_ANSWER_S):
         """Return what the inspectors know of a host.
@@ -172,7 +175,7 @@ class InspectorAPI:
         :returns: the record as it is kept
         :raises oslo_messaging.MessagingTimeout: there is no inspector
         """
-        return self._call(timeout_s, 'set_window', window=window)
+        return self._change(timeout_s, 'set_window', window=window)
 
     def unset_windows(self, host=None, window_id=None,
                       timeout_s=INSPECTOR_ANSWER_S):
@@ -181,8 +184,8 @@ class InspectorAPI:
         :returns: list of the records that were withdrawn
         :raises oslo_messaging.MessagingTimeout: there is no inspector
         """
-        return self._call(timeout_s, 'unset_windows', host=host,
-                          window_id=window_id)
+        return self._change(timeout_s, 'unset_windows', host=host,
+                            window_id=window_id)
 
     def list_windows(self, host=None, timeout_s=INSPECTOR_ANSWER_S):
         """Return the windows that are not over.
@@ -221,6 +224,16 @@ class InspectorAPI:
             it
         """
         self._cast('sync', sender=sender, records=records)
+
+    def _change(self, timeout_s, method, **arguments):
+        """Call what has an effect, if somebody is there.
+
+        A call that nobody takes lies in the queue until its time is over, and
+        whoever is started meanwhile would do what the caller was told that
+        nobody does. A question that lies there does no harm.
+        """
+        self.list_windows(NO_HOST, timeout_s)
+        return self._call(timeout_s, method, **arguments)
 
     def _call(self, timeout_s, method, **arguments):
         return self._client.prepare(
