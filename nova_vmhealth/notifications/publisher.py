@@ -222,7 +222,7 @@ class Publisher:
         # being told; the trace says where it is.
         except Exception:
             self._unreadable += 1
-            LOG.exception('Health event %(event_id)s of %(about)s is given up',
+            LOG.exception('Health event %(event_id)s of %(about)r is given up',
                           columns)
             return
         self._rows.append(outbox.Row(

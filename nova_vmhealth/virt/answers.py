@@ -79,7 +79,13 @@ class Answers:
                 'cleared': [each.value for each in causes]}
 
     def show(self, ctxt):
-        """See rpcapi.ComputeAPI."""
+        """See rpcapi.ComputeAPI.
+
+        Nobody tells when an operator forces a service down: the record is
+        read anew.
+        """
+        answers = self._do(self._faults.look)
+        self._wait(lambda: self._faults.answers == answers)
         return self._do(self._view)
 
     def set_windows(self, ctxt, windows):
@@ -87,12 +93,14 @@ class Answers:
         self._do(lambda: self._set_windows(windows))
 
     def _settled(self, ctxt):
+        self._wait(lambda: self._faults.waits)
+        return self.show(ctxt)
+
+    def _wait(self, waits):
         """Wait for the service record, but not longer than an event does."""
         until = time.monotonic() + host_page.SETTLE_S
-        while (self._do(lambda: self._faults.waits)
-               and time.monotonic() < until):
+        while self._do(waits) and time.monotonic() < until:
             time.sleep(_POLL_S)
-        return self.show(ctxt)
 
     def _do(self, function):
         # What an error says is the caller's; the worker logs the trace.

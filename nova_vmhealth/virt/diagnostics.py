@@ -27,7 +27,7 @@ def of(ledger, uuid, heartbeat, host_status):
     return {
         'vmhealth_health': ledger.health(uuid).value,
         'vmhealth_conditions': '; '.join(
-            map(_condition, ledger.conditions(uuid))),
+            map(_condition, ledger.conditions(uuid))) or 'none',
         'vmhealth_heartbeat': _heartbeat(heartbeat),
         'vmhealth_last_event': _event(ledger.last_told(uuid)),
         'vmhealth_host_status': host_status.value,

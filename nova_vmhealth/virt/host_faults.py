@@ -82,6 +82,7 @@ class HostFaults:
     :param get_mounts: gives (source, mount point, type) of what is mounted
     :param monotonic: clock, seconds
     :param wall_clock: seconds since the epoch
+    :ivar answers: how often it was said how the record is
     """
 
     def __init__(self, settings, page, standing, watch, keeper, instances,
@@ -97,6 +98,7 @@ class HostFaults:
         self._get_mounts = get_mounts
         self._monotonic = monotonic
         self._wall_clock = wall_clock
+        self.answers = 0
         # of the last wish, and the last that the record is known to follow
         self._wished = self._settled = 0
         self._applied = HostAction.NONE
@@ -336,6 +338,14 @@ class HostFaults:
         """Whether something is yet to be told."""
         return self._page.waits or self._word.waits
 
+    def look(self):
+        """Have the record read.
+
+        :returns: ``answers``, which counts when that was done
+        """
+        self._keeper.look()
+        return self.answers
+
     def view(self):
         """Return what is wrong, for people; see rpcapi.ComputeAPI.show."""
         return [{'cause': fault.cause.value, 'subject': fault.subject,
@@ -350,6 +360,7 @@ class HostFaults:
 
         :param answer: nova_vmhealth.virt.host_status.Settled
         """
+        self.answers += 1
         self._standing.record = answer.record
         self._settled = max(self._settled, answer.number)
         self._forced = answer.forced

@@ -34,11 +34,14 @@ LOG = logging.getLogger(__name__)
 # known at once: Nova's API tells nova-compute of it.
 LOOK_EVERY_S = 60.0
 # Nova's driver writes the record of a libvirt that is lost at the same time as
-# this one: who of the two was last is seen after so many seconds.
+# this one: who of the two was last is seen after so many seconds. The first is
+# for a libvirt that is soon back, on which Nova would enable the service.
+LOOK_SOON_S = 0.25
 LOOK_AGAIN_S = 2.0
 # The names of one job, by when it is due.
 _NOW = 'following the compute service record'
 _SOON = f'{_NOW} once more'
+_LATER = f'{_NOW} twice more'
 _REGULARLY = f'{_NOW} as ever'
 
 
@@ -135,7 +138,7 @@ class RecordKeeper:
         except nova_exception.ComputeHostNotFound:
             # Nova has not written it yet: the first start on this host.
             LOG.debug('There is no compute service record yet')
-            self._submit(_SOON, self._follow, LOOK_AGAIN_S)
+            self._submit(_LATER, self._follow, LOOK_AGAIN_S)
             self._answer(Settled(wish.number, None, self._forced))
             return
         # If it is not so any more, somebody else has taken it back.
@@ -148,7 +151,8 @@ class RecordKeeper:
             self._write(service, made)
         self._followed = max(self._followed, wish.number)
         if anew:
-            self._submit(_SOON, self._follow, LOOK_AGAIN_S)
+            self._submit(_SOON, self._follow, LOOK_SOON_S)
+            self._submit(_LATER, self._follow, LOOK_AGAIN_S)
         self._answer(Settled(wish.number, _record_of(service), self._forced))
         if 'disabled' in made:
             # After the answer: placement may take its time, and it never

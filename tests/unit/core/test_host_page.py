@@ -187,6 +187,7 @@ def test_ends_when_it_has_been_over_for_a_quiet_time(
 
 def test_the_end_waits_for_the_record_too(world):
     world.raise_it(details={'reason': 'eof'})
+    world.wait(7.0)
     world.over(details={'by': 'somebody'}, quiet=False)
     assert world.attend(in_time=False) == (True, [])
     assert world.page.waits
@@ -450,6 +451,7 @@ def test_what_is_told_is_not_told_again(world):
     world.raise_it()
     world.restart()
     assert not world.page.waits
+    assert world.page.next_deadline() is None
     assert not world.wrong()
     assert world.settle() == []
     assert LOST in world.page.told

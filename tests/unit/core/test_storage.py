@@ -276,6 +276,7 @@ def test_never_at_fault_with_fewer_and_always_over(story, fewest):
         watch.resumed(uuid)
     assert set(watch.handle_timer(now + QUIET_S)) == at_fault
     assert watch.next_deadline() is None
+    assert not watch._failures      # nothing is kept for ever
 
 
 # -- which storage -----------------------------------------------------------

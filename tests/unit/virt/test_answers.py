@@ -39,10 +39,12 @@ class World:
     """The host's faults, the worker, and a clock that sleeping moves.
 
     :ivar busy_s: the service record follows after so long
+    :ivar answers_at: when a look at it is answered
     """
 
     def __init__(self, monkeypatch):
         self.now, self.busy_s = 100.0, 0.0
+        self.answers_at, self.looks = 0.0, 0
         self.calls, self.conditions = [], []
         self.broken = False
         self.standing = host_standing.HostStanding()
@@ -50,7 +52,7 @@ class World:
             monotonic=lambda: self.now, sleep=self.sleep))
         healths = {'a': Health.HEALTHY, 'b': Health.UNHEALTHY,
                    'c': Health.HEALTHY}
-        self.answers = answers.Answers(
+        self.endpoint = answers.Answers(
             'compute1', self, self.standing, healths.get, lambda: 'abc',
             self.call)
 
@@ -69,6 +71,14 @@ class World:
             return None         # and a trace in the log
 
     # the faults'
+
+    def look(self):
+        self.looks += 1
+        return 0
+
+    @property
+    def answers(self):
+        return int(self.now >= self.answers_at)
 
     def report(self, *arguments):
         self.calls.append(('report', *arguments))
@@ -102,15 +112,24 @@ def test_shows_all_that_is_known(world):
     world.conditions = [CONDITION]
     world.standing.record = ServiceRecord(True, 'vmhealth: x', True)
     world.set_windows([WINDOW])
-    assert world.answers.show({}) == {
+    assert world.endpoint.show({}) == {
         'host': 'compute1', 'status': 'DOWN', 'disabled': True,
         'disabled_reason': 'vmhealth: x', 'forced_down': True,
         'conditions': [CONDITION], 'windows': [WINDOW],
         'instances': {'healthy': 2, 'unhealthy': 1}}
 
 
+@pytest.mark.parametrize('answers_at, seen_at', [
+    (0.0, 100.0), (100.1, 100.1), (200.0, 100.5)])
+def test_reads_the_record_anew(world, answers_at, seen_at):
+    world.answers_at = answers_at
+    world.endpoint.show({})
+    assert world.looks == 1
+    assert world.now == pytest.approx(seen_at, abs=0.02)
+
+
 def test_and_what_is_not(world):
-    shown = world.answers.show({})
+    shown = world.endpoint.show({})
     assert (shown['status'], shown['disabled'], shown['disabled_reason'],
             shown['forced_down']) == ('UNKNOWN', None, None, None)
 
@@ -121,7 +140,7 @@ def test_and_what_is_not(world):
     ('false', False), ('yes', False), (1, False), (None, False),
 ])
 def test_a_report(world, force_down, forced):
-    shown = world.answers.report_fault({}, 'smoke', force_down, 'me')
+    shown = world.endpoint.report_fault({}, 'smoke', force_down, 'me')
     assert world.calls == [('report', 'smoke', forced, 'me')]
     assert shown['conditions'] == [CONDITION]
 
@@ -133,14 +152,14 @@ def test_a_report(world, force_down, forced):
     (['a', '\n'], "['a', '\\n']"),
 ])
 def test_texts_are_cleaned_and_cut(world, said, text):
-    world.answers.report_fault({}, said, False, said)
-    world.answers.clear_fault({}, said)
+    world.endpoint.report_fault({}, said, False, said)
+    world.endpoint.clear_fault({}, said)
     assert world.calls == [('report', text, False, text), ('clear', text)]
 
 
 def test_the_log_says_who_reports_what(world, caplog):
-    world.answers.report_fault({}, 'smoke\n%s', True, 'me')
-    world.answers.clear_fault({}, 'you')
+    world.endpoint.report_fault({}, 'smoke\n%s', True, 'me')
+    world.endpoint.clear_fault({}, 'you')
     assert [record.getMessage() for record in caplog.records] == [
         'me reports a fault of this host: smoke %s, to be forced down',
         'you says that this host is well']
@@ -148,7 +167,7 @@ def test_the_log_says_who_reports_what(world, caplog):
 
 def test_an_end_says_what_has_ended(world):
     world.conditions = [CONDITION]
-    shown = world.answers.clear_fault({}, 'me')
+    shown = world.endpoint.clear_fault({}, 'me')
     assert shown['cleared'] == ['reported_fault', 'memory_failure']
     assert (shown['host'], shown['conditions']) == ('compute1', [])
 
@@ -160,7 +179,7 @@ def test_an_end_says_what_has_ended(world):
 def test_the_answer_waits_for_the_record_but_not_for_ever(
         world, busy_s, status, waited_s):
     world.busy_s = busy_s
-    shown = world.answers.report_fault({}, 'smoke', False, 'me')
+    shown = world.endpoint.report_fault({}, 'smoke', False, 'me')
     assert shown['status'] == status
     assert world.now - 100.0 == pytest.approx(waited_s, abs=0.02)
 
@@ -172,12 +191,12 @@ def test_the_answer_waits_for_the_record_but_not_for_ever(
 def test_a_worker_that_does_not_answer_is_an_error(world, method, arguments):
     world.broken = True
     with pytest.raises(exception.VMHealthError) as caught:
-        getattr(world.answers, method)({}, *arguments)
+        getattr(world.endpoint, method)({}, *arguments)
     assert 'compute1' in str(caught.value)
 
 
 def test_windows_are_taken_in(world):
-    assert world.answers.set_windows({}, [WINDOW]) is None
+    assert world.endpoint.set_windows({}, [WINDOW]) is None
     assert [each.record() for each in world.standing.windows] == [WINDOW]
 
 
@@ -185,8 +204,8 @@ def test_windows_are_taken_in(world):
     [{}], [{**WINDOW, 'ends_at': 1.0}], [{**WINDOW, 'host': ''}], ['x'],
 ])
 def test_bad_ones_are_not_and_nobody_else_suffers(world, windows, caplog):
-    world.answers.set_windows({}, [WINDOW])
-    world.answers.set_windows({}, windows)
+    world.endpoint.set_windows({}, [WINDOW])
+    world.endpoint.set_windows({}, windows)
     assert len(world.standing.windows) == 1
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith('Maintenance windows from the bus are not used: ')
@@ -242,6 +261,8 @@ def server():
 def test_listens_where_clients_call(bus, server):
     server.start()
     assert bus.starting.wait(30)
+    server._thread.join(30)
+    assert not bus.stopped.is_set()
     assert bus.targets == [rpcapi.compute_target('compute1')]
     assert bus.endpoints == ['an endpoint']
     server.stop(30)

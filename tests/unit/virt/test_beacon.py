@@ -192,6 +192,17 @@ def test_none_is_sent_where_none_is_wanted(monkeypatch):
     assert world.attempts == 0
 
 
+def test_nova_computes_goes_by_a_connection_of_its_own(world, monkeypatch):
+    monkeypatch.setattr(beacon.broker, 'rpc_transport',
+                        lambda conf: world.connect() if conf == 'conf' else 0)
+    sender = beacon.sender('conf', 'compute1', 250)
+    assert world.made == []         # not before the first beacon
+    assert sender.send()
+    ((_, told),) = world.taken
+    assert (told.host, told.interval_ms) == ('compute1', 250)
+    assert len(world.made) == 1
+
+
 def test_one_that_was_never_started_can_be_stopped(world):
     world.sender.stop(30)
     assert world.attempts == 0

@@ -45,7 +45,7 @@ def of(book, heartbeat=None, status=HostStatus.UP):
 def test_of_an_instance_of_which_nothing_is_known(book):
     assert of(book, status=HostStatus.UNKNOWN) == {
         'vmhealth_health': 'unknown',
-        'vmhealth_conditions': '',
+        'vmhealth_conditions': 'none',
         'vmhealth_heartbeat': 'not watched',
         'vmhealth_last_event': 'none',
         'vmhealth_host_status': 'UNKNOWN',
@@ -78,7 +78,7 @@ def test_the_last_event_stays_when_all_is_well(book):
     see(book, Kind.FAULT, Cause.IO_ERROR, 'virtio-disk0')
     see(book, Kind.RECOVERED, Cause.IO_ERROR, 'virtio-disk0', later_s=1.0)
     found = of(book)
-    assert found['vmhealth_conditions'] == ''
+    assert found['vmhealth_conditions'] == 'none'
     assert found['vmhealth_last_event'] == (
         '2: io_error (virtio-disk0) cleared at '
         '2026-09-21T14:13:21.250000Z')

@@ -27,6 +27,7 @@ from nova_vmhealth.virt import background
 from nova_vmhealth.virt import host_status
 from nova_vmhealth.virt.host_status import LOOK_AGAIN_S
 from nova_vmhealth.virt.host_status import LOOK_EVERY_S
+from nova_vmhealth.virt.host_status import LOOK_SOON_S
 from nova_vmhealth.virt.host_status import Settled
 
 NONE, DISABLE, FORCE_DOWN = HostAction
@@ -51,12 +52,13 @@ class Conductor:
     def __init__(self):
         self.record = UP
         self.broken = None
-        self.saves = 0
+        self.reads = self.saves = 0
         self.during_save = lambda: None
 
     def get_by_compute_host(self, context, host):
         assert host == 'compute1'
         assert context.is_admin
+        self.reads += 1
         if self.broken == 'away':
             raise RuntimeError('no answer')
         if self.record is None:
@@ -240,11 +242,16 @@ def test_an_operator_who_lifts_a_forced_down_is_not_overruled(world):
 
 def test_what_nova_writes_at_the_same_time_is_taken_over_soon(world):
     world.begin()
+    world.run(LOOK_AGAIN_S)
     # Nova has read the record before, and writes it after us.
     world.nova.during_save = lambda: setattr(world.nova, 'record', BY_NOVA)
     world.wish(DISABLE)
     world.nova.during_save = lambda: None
     assert world.nova.record == BY_NOVA
+    world.run(LOOK_SOON_S)
+    assert world.nova.record == BY_US
+    # Nova may take longer.
+    world.nova.record = BY_NOVA
     world.run(LOOK_AGAIN_S)
     assert world.nova.record == BY_US
     world.wish(NONE, '', anew=False)
@@ -257,6 +264,15 @@ def test_what_others_write_is_seen_within_a_minute(world):
         world.nova.record = record
         world.run(LOOK_EVERY_S)
         assert world.settled == (1, record, False)
+
+
+def test_nova_conductor_is_asked_no_more_often(world):
+    world.begin()
+    world.wish(DISABLE)
+    world.run(LOOK_AGAIN_S)
+    before = world.nova.reads
+    world.run(10 * LOOK_EVERY_S)
+    assert world.nova.reads == before + 10
 
 
 def test_and_at_once_when_nova_says_so(world):

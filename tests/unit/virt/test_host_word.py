@@ -212,8 +212,10 @@ def test_several_faults_of_one_cause_are_one_condition(world):
 
 def test_the_end_of_one_cause_is_not_that_of_another(world):
     world.wrong()
-    world.wrong(STORAGE, 'nfs:a')
     world.drain()
+    world.wrong(STORAGE, 'nfs:a')
+    assert world.drain() == [('a', RAISED, 'storage_fault'),
+                             ('b', RAISED, 'storage_fault')]
     world.over()
     assert world.drain() == [('a', CLEARED, 'libvirt_lost'),
                              ('b', CLEARED, 'libvirt_lost')]
