@@ -27,6 +27,7 @@ ONCE = (
     'tests/unit/inspector', 'tests/functional/test_conformance.py',
     'tests/functional/test_inspectors.py',
     'tests/integration/test_host_status.py',
+    'tests/integration/test_inspectors.py',
     'tests/integration/test_live_migration.py',
     'tests/integration/test_nova_compute.py',
     'tests/integration/test_outage.py',

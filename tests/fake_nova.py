@@ -161,6 +161,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
     disable_nagle_algorithm = True
 
+    def handle(self):
+        try:
+            super().handle()
+        except ConnectionError:
+            pass                    # who asked has died
+
     def _answer(self, method, *arguments):
         url = parse.urlsplit(self.path)
         status, body = 200, None
@@ -172,14 +178,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if body is None:
                 status, body = 404, {'error': {'message': 'not found'}}
         data = json.dumps(body).encode()
-        try:
-            self.send_response(status)
-            self.send_header('Content-Type', 'application/json')
-            self.send_header('Content-Length', str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-        except ConnectionError:
-            pass                    # who asked has died
+        self.send_response(status)
+        self.send_header('Content-Type', 'application/json')
+        self.send_header('Content-Length', str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def _body(self):
         return json.loads(self.rfile.read(

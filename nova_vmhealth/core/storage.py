@@ -41,11 +41,14 @@ UNKNOWN = ''
 class _Failure:
     """The I/O errors of one instance on one backend.
 
-    :ivar seen_now: of the last one, monotonic seconds
+    :ivar seen_now: of the last one, monotonic seconds; minus infinity for one
+        of an earlier run
+    :ivar since_now: when its quiet time began, monotonic seconds
     :ivar paused: whether it is paused for it
     """
 
     seen_now: float
+    since_now: float
     paused: bool
 
 
@@ -88,11 +91,11 @@ class StorageWatch:
         failures = self._failures.setdefault(backend, {})
         failure = failures.get(uuid)
         if failure is not None:
-            failure.seen_now = now
+            failure.seen_now = failure.since_now = now
             # Errors that were under way when it was paused are only reported.
             failure.paused |= paused
         elif len(failures) < _MAX_FAILURES:
-            failures[uuid] = _Failure(now, paused)
+            failures[uuid] = _Failure(now, now, paused)
         if backend in self._faulty or not self._is_enough(failures, now):
             return False
         self._faulty.add(backend)
@@ -113,7 +116,8 @@ class StorageWatch:
         """Take in that an instance stopped or left: it tells no more."""
         for failures in self._failures.values():
             if uuid in failures and failures[uuid].paused:
-                failures[uuid] = _Failure(now, False)
+                failures[uuid].since_now = now
+                failures[uuid].paused = False
 
     # What others may ask
 
@@ -123,7 +127,7 @@ class StorageWatch:
 
     def next_deadline(self) -> Optional[float]:
         """Return when to call :meth:`handle_timer`; None for never."""
-        times = [failure.seen_now + self._quiet_s
+        times = [failure.since_now + self._quiet_s
                  for failures in self._failures.values()
                  for failure in failures.values() if not failure.paused]
         # A resume leaves too few at once.
@@ -139,7 +143,7 @@ class StorageWatch:
         for backend, failures in list(self._failures.items()):
             for uuid, failure in list(failures.items()):
                 if not failure.paused \
-                        and failure.seen_now + self._quiet_s <= now:
+                        and failure.since_now + self._quiet_s <= now:
                     del failures[uuid]
             if not failures:
                 del self._failures[backend]
@@ -173,7 +177,7 @@ class StorageWatch:
         if not self._instances:
             return
         self._failures = {
-            str(backend): {str(uuid): _Failure(now, bool(paused))
+            str(backend): {str(uuid): _Failure(-math.inf, now, bool(paused))
                            for uuid, paused in failures.items()}
             for backend, failures in record.items()}
         self._faulty = set(self._failures)

@@ -163,6 +163,22 @@ def test_one_that_stopped_while_it_was_only_told_is_quiet_no_later(watch):
     assert watch.handle_timer(QUIET_S) == [NFS]
 
 
+def test_that_one_stops_is_no_error(watch):
+    fail(watch, 'a')
+    watch.stopped('a', WINDOW_S)
+    assert fail(watch, 'bc', now=WINDOW_S) == [False, False]
+    assert fail(watch, 'd', now=WINDOW_S) == [True]
+
+
+def test_nor_is_a_restart(watch):
+    fail(watch)
+    other = again(watch)
+    other.resumed('a')
+    assert other.handle_timer(1000.0) == [NFS]
+    assert fail(other, 'de', now=1000.0) == [False, False]
+    assert fail(other, 'f', now=1000.0) == [True]
+
+
 def test_an_instance_suffers_of_all_its_disks(watch):
     fail(watch)
     fail(watch, backend='lvm:vg')

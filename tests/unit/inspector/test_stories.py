@@ -16,6 +16,7 @@ import dataclasses
 
 import pytest
 
+from nova_vmhealth.core.beacons import InspectorBeacon
 from nova_vmhealth.core.checks import Finding
 from nova_vmhealth.core.checks import Opinion
 from nova_vmhealth.core.fleet_table import Standing
@@ -394,6 +395,24 @@ def test_the_others_hear_it():
     stage.die('a')
     stage.run(3)
     assert stage.forced() == [FORCED]
+
+
+def test_the_others_hear_it_again_while_it_is_looked_at():
+    stage = Stage(inspectors=PAIR).settle()
+    one, two = stage.inspectors
+    two.kill()
+    stage.run(2)
+
+    def look(host):
+        one.watch.hear_inspector(InspectorBeacon(
+            'two', two.incarnation, 10 ** 6, 500), stage.now)
+        return Finding('tcp:22', Opinion.GONE, 'gone')
+    one.ask = look
+    stage.die('a')
+    stage.run(1.8)
+    assert stage.forced() == []
+    event, = one.publisher.of('a')
+    assert event.details['check'] == 'quorum'
 
 
 def test_without_quorum_one_is_enough():
