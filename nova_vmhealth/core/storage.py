@@ -232,7 +232,8 @@ def _device_backend(path: str) -> str:
         return 'iscsi:' + parts[2].partition('-iscsi-')[0].removeprefix('ip-')
     if parts[0] == 'rbd' and len(parts) > 2:
         return f'network:{parts[1]}'
-    if len(parts) == 2 and parts[0] not in ('disk', 'mapper', 'loop'):
+    if len(parts) == 2 and parts[0] not in ('disk', 'mapper', 'loop',
+                                            'rbd'):
         return f'lvm:{parts[0]}'
     return UNKNOWN
 

@@ -173,14 +173,15 @@ class Server:
     def stop(self, timeout_s):
         """Answer no more.
 
-        :param timeout_s: longest wait for a start that waits for the broker,
-            seconds
+        :param timeout_s: longest wait for a broker that is away, seconds
         """
         with self._lock:
             self._is_over = True
             server, self._server = self._server, None
         if server is not None:
-            server.stop()
+            self._thread = threading.Thread(
+                target=server.stop, name='vmhealth-answers', daemon=True)
+            self._thread.start()
         if self._thread is not None:
             self._thread.join(timeout_s)
 

@@ -334,6 +334,7 @@ MOUNTS = [
     ('/dev/dm-3', UNKNOWN),
     ('/dev/sda', UNKNOWN),
     ('/dev/rbd0', UNKNOWN),
+    ('/dev/rbd/volume-1', UNKNOWN),
     ('/dev/', UNKNOWN),
     # network disks
     ('volumes/volume-1', 'network:volumes'),
