@@ -232,8 +232,10 @@ class BeaconWatch:
     def next_deadline(self) -> float:
         """Return when to call :meth:`handle_timer` at the latest.
 
-        :returns: on the caller's clock; inf for never
+        :returns: on the caller's clock; inf for not before something is heard
         """
+        if self._blind:
+            return math.inf
         times = [math.inf]
         if self._deadlines:
             times.append(self._deadlines[0][0])

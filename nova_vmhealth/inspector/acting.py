@@ -92,8 +92,8 @@ class Actor:
         self._forget = forget
         # host -> what was found, and when
         self._findings = {}
-        # host -> until when it is waited for who has forced it down
-        self._found_forced = {}
+        # (host, what) -> until when it is waited for another to have done that
+        self._waits = {}
 
     # -- a silent host -------------------------------------------------------
 
@@ -117,7 +117,8 @@ class Actor:
 
     def _done(self, host):
         self._findings.pop(host, None)
-        self._found_forced.pop(host, None)
+        for what in ('told', 'forced'):
+            self._waits.pop((host, what), None)
 
     def _find(self, situation):
         """Ask for second opinions, unless that was just done.
@@ -230,15 +231,18 @@ class Actor:
 
     def _wait_s(self, host, forcing, service):
         """Return how long to wait for what another may be doing."""
-        if not service.record.forced_down:
-            self._found_forced.pop(host, None)
-            if forcing is None or forcing.done or forcing.by == self._name:
-                return 0.0
-            return forcing.at + IN_FLIGHT_S - time.time()
-        if forcing is not None and forcing.by == self._name:
+        by_other = forcing is not None and forcing.by != self._name
+        if service.record.forced_down:
+            what, patience_s = 'told', HEARSAY_S
+            wait = forcing is None or by_other
+        else:
+            what, patience_s = 'forced', IN_FLIGHT_S
+            wait = by_other and not forcing.done
+        if not wait:
             return 0.0
+        # From when it was seen here: the clock of the other may be wrong.
         now = time.monotonic()
-        until = self._found_forced.setdefault(host, now + HEARSAY_S)
+        until = self._waits.setdefault((host, what), now + patience_s)
         return min(until - now, footing_lib.HELD_S)
 
     def _force(self, attempt, service):

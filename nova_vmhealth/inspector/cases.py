@@ -134,7 +134,9 @@ class Cases:
                 self._unsettled.add(host)
             else:
                 self._unsettled.discard(host)
-            if mark is not None:
+            case = self._cases.get(host)
+            # A job that writes looks at the host once more anyway.
+            if mark is not None and not (case is not None and case.busy):
                 self.hurry(host, now)
 
     def _follow_down(self, host, mark, now, wall):
@@ -233,8 +235,9 @@ class Cases:
 
     def _done(self, case, again_s):
         case.busy = False
-        case.due_at = self._monotonic() + (
-            _AFTER_S if again_s is None else again_s)
+        # Something may have happened meanwhile that will not wait.
+        case.due_at = min(case.due_at, self._monotonic() + (
+            _AFTER_S if again_s is None else again_s))
 
     def _tend(self, now, wall):
         """See to it that what was told is sent, by whomever."""

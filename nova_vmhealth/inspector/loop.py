@@ -32,9 +32,11 @@ from nova_vmhealth.notifications import throttle
 
 LOG = logging.getLogger(__name__)
 
-# A host is found silent at most this much later than it is, seconds. Beacons
-# do not wake the loop: thousands of them a second are read together.
+# Longest pause between two turns, seconds. Beacons do not wake the loop:
+# thousands of them a second are read together.
 TURN_S = 0.02
+# Shortest pause between two turns, seconds.
+_LEAST_S = 0.001
 # A turn reads for so long at most, seconds, or it would not end. What is left
 # is read in the next one, and nobody is judged before.
 _READ_S = 0.1
@@ -152,7 +154,7 @@ class Loop:
     def _run(self):
         while not self._stopping:
             self.turn()
-            self._parts.inbox.wait(TURN_S)
+            self._parts.inbox.wait(self._patience())
         self._safely(self._read)
         self._safely(self._send_beacon, False)
         self._safely(self._commit)
@@ -166,6 +168,12 @@ class Loop:
         for attend in (self._attend_cases, self._attend_maintenance,
                        self._attend_beacon, self._commit):
             self._safely(attend)
+
+    def _patience(self):
+        """Seconds until the next turn."""
+        due_at = min(self._parts.watch.next_deadline(),
+                     self._parts.cases.next_deadline(), self._beacon_at)
+        return min(max(due_at - self._monotonic(), _LEAST_S), TURN_S)
 
     def _safely(self, function, *arguments):
         try:

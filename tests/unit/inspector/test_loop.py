@@ -13,6 +13,7 @@
 """The loop's turns: reading before judging, and what goes wrong in them."""
 
 import logging
+import math
 import threading
 
 import pytest
@@ -48,6 +49,29 @@ def test_nobody_is_judged_before_all_is_read(stage):
     one.loop.turn()
     assert len(one.inbox) == 2
     assert one.watch.view('a').standing is Standing.WATCHED
+
+
+@pytest.mark.parametrize('deadlines, pause_s', [
+    ((math.inf, math.inf, math.inf), 0.02),
+    ((5.015, math.inf, 5.5), 0.015),
+    ((math.inf, 5.01, 5.5), 0.01),
+    ((math.inf, math.inf, 5.005), 0.005),
+    ((4.0, math.inf, 5.5), 0.001),
+])
+def test_how_long_it_pauses(stage, deadlines, pause_s):
+    one, stage.now = stage.inspectors[0], 5.0
+    watch, cases, one.loop._beacon_at = deadlines
+    one.watch.next_deadline = lambda: watch
+    one.cases.next_deadline = lambda: cases
+    assert one.loop._patience() == pytest.approx(pause_s)
+
+
+def test_it_does_not_spin_while_nothing_is_heard(stage):
+    one = stage.inspectors[0]
+    stage.broker = False
+    stage.run(5)
+    one.loop._beacon_at = math.inf
+    assert one.loop._patience() == loop_lib.TURN_S
 
 
 def test_a_defect_in_one_part_does_not_end_the_others(stage, caplog):

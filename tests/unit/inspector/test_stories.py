@@ -568,14 +568,16 @@ def test_a_request_that_may_be_under_way_is_waited_for():
     assert event.action is HostAction.FORCE_DOWN
 
 
-def test_a_request_that_came_to_nothing_is_made_again():
+@pytest.mark.parametrize('ahead_s', [0.0, 3600.0, -3600.0])
+def test_a_request_that_came_to_nothing_is_made_again(ahead_s):
+    """Whatever the clock of the one that made it said."""
     stage = Stage(inspectors=PAIR).settle()
     two = stage.inspectors[1]
     stage.inspectors[0].kill()
     stage.run(2)
     stage.die('a')
     stage.run(1)
-    two.marks.put_forcing('a', Forcing('one', stage.wall(), False),
+    two.marks.put_forcing('a', Forcing('one', stage.wall() + ahead_s, False),
                           stage.wall())
     stage.run(5)
     assert stage.forced() == [FORCED]
