@@ -90,8 +90,10 @@ class RecordKeeper:
         self._tell_placement = tell_placement
         # Replaced as a whole: the worker wishes, the thread reads.
         self._wish = _Wish()
-        # the latest wish that the record followed; the thread's own
+        # the latest wish that the record followed, and whose disable kept it
+        # from that; the thread's own
         self._followed = 0
+        self._owner = host_record.Owner.NOBODY
         self._forced = False
 
     def begin(self, forced, action, text, anew):
@@ -143,13 +145,17 @@ class RecordKeeper:
             return
         # If it is not so any more, somebody else has taken it back.
         self._forced = self._forced and service.forced_down
-        anew = wish.anew > self._followed
+        record = _record_of(service)
+        # What an inspector takes back is no operator's word.
+        anew = (wish.anew > self._followed
+                or self._owner is host_record.Owner.INSPECTOR
+                and record.owner is host_record.Owner.NOBODY)
         made = host_record.change(
-            _record_of(service), wish.action, wish.text, self._forced,
-            anew=anew)
+            record, wish.action, wish.text, self._forced, anew=anew)
         if made:
             self._write(service, made)
         self._followed = max(self._followed, wish.number)
+        self._owner = record.owner
         if anew:
             self._submit(_SOON, self._follow, LOOK_SOON_S)
             self._submit(_LATER, self._follow, LOOK_AGAIN_S)

@@ -215,6 +215,21 @@ def test_an_operator_who_disables_what_we_disabled_keeps_it(world):
     assert world.nova.record == BY_OPERATOR
 
 
+@pytest.mark.parametrize('before, after', [
+    ((True, 'vmhealth-inspector: smoke', False), BY_US), (BY_OPERATOR, UP)])
+def test_what_an_inspector_takes_back_is_no_word_of_an_operator(
+        world, before, after):
+    world.nova.record = before
+    world.begin()
+    world.wish(DISABLE)
+    world.run(LOOK_AGAIN_S)
+    assert world.nova.record == before
+    world.nova.record = UP
+    world.keeper.look()
+    world.run(2 * LOOK_EVERY_S)
+    assert world.nova.record == after
+
+
 def test_an_operator_who_enables_while_it_is_wrong_is_not_overruled(world):
     world.begin()
     world.wish(DISABLE)
