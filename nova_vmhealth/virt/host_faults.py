@@ -209,11 +209,15 @@ class HostFaults:
             cause, HostAction.NONE))
         given.setdefault('quiet_s', self._settings.quiet_s)
         now = self._monotonic()
+        # Another reason for what is wrong already is nothing to overrule an
+        # operator for.
+        was_known = self._page.has(cause, given.get('subject', ''))
         is_news = self._page.wrong(
             host_page.HostFault(cause, occurred_at, reason,
                                 details=details or {}, **given), now, wall)
         if is_news:
-            self._follow(wall, anew=given['action'] is not HostAction.NONE)
+            self._follow(wall, anew=not was_known and
+                         given['action'] is not HostAction.NONE)
         return is_news
 
     def over(self, cause, subject='', **given):

@@ -607,6 +607,19 @@ def test_a_report_forces_down_whatever_the_option_says():
         True, 'vmhealth: reported_fault: water', True)
 
 
+def test_another_reason_overrules_no_operator(world):
+    world.faults.report('smoke', False, 'me')
+    world.run()
+    world.record = UP
+    world.faults.report('more smoke', False, 'me')
+    assert world.run() == [(UPDATED, REPORTED, '')]
+    assert world.record == UP
+    # Who wants more to be done says so.
+    world.faults.report('fire', True, 'me')
+    world.run()
+    assert world.record.forced_down
+
+
 def test_only_what_a_person_knows_ends_by_a_persons_word(world):
     world.wrong(LOST)
     world.io_errors()
