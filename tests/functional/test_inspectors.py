@@ -27,6 +27,9 @@ from nova_vmhealth.notifications import database
 from tests import fake_nova
 from tests.integration import processes
 
+# Real processes that are started and killed, each of which takes its time.
+pytestmark = pytest.mark.slow
+
 UUID = '178b0921-8f85-4257-88b6-2e743b5a975c'
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
