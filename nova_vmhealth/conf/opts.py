@@ -299,7 +299,8 @@ tell must be found sooner.
                          'raised.'),
         ],
         help="""
-Priority of the ``instance.health`` and ``host.health`` notifications.
+Priority of the ``instance.health`` and ``host.health`` notifications. That of
+``instance.maintenance`` is always info.
 """),
     *host.OPTS,
 ]

@@ -276,6 +276,7 @@ def _within(seconds, function):
     def call():
         try:
             function()
+        # The process ends, whatever a library meets on its way out.
         except Exception as error:
             LOG.debug('At the end: %s', error)
     thread = threading.Thread(target=call, daemon=True,

@@ -62,12 +62,13 @@ class Answers:
     def report_fault(self, ctxt, reason, force_down, reporter):
         """See rpcapi.ComputeAPI."""
         reason, reporter = _text(reason), _text(reporter)
-        LOG.warning('%(reporter)s reports a fault of this host: %(reason)s%'
-                    '(forced)s', {'reporter': reporter, 'reason': reason,
-                                  'forced': ', to be forced down'
-                                  if force_down else ''})
-        self._do(lambda: self._faults.report(reason, force_down is True,
-                                             reporter))
+        # Nothing else that JSON may carry forces a host down.
+        force_down = force_down is True
+        LOG.warning('%(reporter)s reports a fault of this host: %(reason)s'
+                    '%(forced)s',
+                    {'reporter': reporter, 'reason': reason,
+                     'forced': ', to be forced down' if force_down else ''})
+        self._do(lambda: self._faults.report(reason, force_down, reporter))
         return self._settled(ctxt)
 
     def clear_fault(self, ctxt, reporter):

@@ -131,7 +131,7 @@ class LibvirtLink:
 
     # -- from the worker -----------------------------------------------------
 
-    def begin(self, wall):
+    def begin(self):
         """Take in that the instances of this host are known."""
         self._faults.stocktaken()
 

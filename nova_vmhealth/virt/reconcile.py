@@ -136,7 +136,7 @@ class Reconciler:
                 self._missed(now)
                 self._again_at = now + SOON_S
         elif isinstance(item, Stocktaken):
-            self._link.begin(wall)
+            self._link.begin()
             self._missed(now)
         elif isinstance(item, Look):
             self._compare(item, now)

@@ -139,7 +139,7 @@ def test_the_first_connection_clears_what_an_earlier_run_raised(world):
 
 
 def test_the_hosts_faults_are_told_that_its_instances_are_known(world):
-    world.link.begin(5.0)
+    world.link.begin()
     assert world.faults.stocks == 1
 
 

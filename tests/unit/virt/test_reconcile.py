@@ -77,7 +77,7 @@ class Link:
         self.asked = 0
         self.changes = []
 
-    def begin(self, wall):
+    def begin(self):
         self.changes.append('begin')
 
     def changed(self, change, wall):
